@@ -1,0 +1,36 @@
+# `make demo` and `make test` need only Python 3.11, git and make: everything else goes into .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+ANNY_CACHE_DIR ?= $(CURDIR)/.cache/anny
+export ANNY_CACHE_DIR
+
+.PHONY: demo test lint format bench clean
+
+demo: .venv/installed
+	$(BIN)/avatar-kit demo --out out/demo --overwrite
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/pyright
+
+bench: .venv/installed-dev
+	$(BIN)/python benchmarks/kernels.py
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .cache build out *.egg-info

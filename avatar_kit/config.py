@@ -1,0 +1,193 @@
+"""Settings of every stage as frozen dataclasses, the presets, and overrides such as ``fit.steps=200``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """The head field d = F([posenc(x), z(x), g]) (equation 1)."""
+
+    frequencies: int = 5  # of the positional encoding of x
+    latent: int = 128  # length of g
+    layers: int = 3  # hidden layers of the decoder
+    width: int = 128  # neurons in each
+    softplus_beta: float = 60.0  # sharpness of Softplus
+    levels: tuple[int, ...] = (4, 5, 6)  # of the feature grids; empty for none
+    features: int = 8  # length of z
+    initial_radius: float = 0.6  # of the sphere of the geometric initialisation, units
+
+
+@dataclass(frozen=True)
+class RadianceConfig:
+    """The radiance field: Q (position to features) and R (features, normal and view to colour); section 3.3."""
+
+    q_frequencies: int = 4
+    q_layers: int = 2
+    q_width: int = 64
+    q_skip: int = 0  # layer that sees the input again; 0 for none
+    q_out: int = 32
+    r_frequencies: int = 0
+    r_layers: int = 2
+    r_width: int = 64
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Training of the prior (section 3.1). One epoch sees every head once."""
+
+    epochs: tuple[int, int, int] = (160, 120, 320)  # of the stages Z4, Z5 and Z6
+    heads_per_step: int = 16
+    points_per_head: int = 512  # space samples; as many surface samples go with every second step's
+    learning_rate: float = 2e-3
+    decay_epochs: int = 0  # halve the rate every so many epochs; 0: cosine to a twentieth over the whole training
+    freeze_earlier: bool = False  # each stage trains its grid alone, as in the paper
+    distances: bool = True  # true signed distances in space (needs inside and outside); False: eikonal term, as in the paper
+    mask_epochs: int = 10  # over which the positional encoding is opened
+    normal_weight: float = 0.04
+    eikonal_weight: float = 0.1
+    latent_weight: float = 1e-4  # lambda_0 / sigma^2 of equation 3
+    grid_weight: float = 1e-5
+
+
+@dataclass(frozen=True)
+class RaysConfig:
+    """Sampling of rays and the search for their first hit (section 3.2)."""
+
+    per_step: int = 2048
+    inside_share: float = 0.72  # of the rays that start in the masks; the others lie around their outline
+    search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself
+    coarse: int = 64  # N_p
+    fine: int = 8  # N_f
+    cache_resolution: int = 64  # cells per axis of the cached field
+    refresh_every: int = 10  # steps between refreshes of its narrow band
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The fit of one head (section 3.2). Lengths in units of 200 mm."""
+
+    steps: int = 150
+    free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
+    image_size: int = 256  # longer side to which photos are shrunk
+    learning_rate_latent: float = 2e-2
+    learning_rate_grid: float = 4e-3
+    learning_rate_decoder: float = 1e-4
+    learning_rate_radiance: float = 4e-3
+    color_weight: float = 0.1
+    mask_weight: float = 1.0
+    normal_weight: float = 1.0
+    latent_weight: float = 1e-3
+    anchor_weight: float = 2.0  # to the starting field, where no ray has hit
+    smooth_weight: float = 0.02  # of changes to the grids between neighbouring nodes
+
+
+@dataclass(frozen=True)
+class SilhouetteConfig:
+    """Silhouette and head alignment of the fit."""
+
+    alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
+    alpha_start: float = 60.0  # ... and at the start, from where it grows geometrically
+    align_steps: int = 60  # steps that fit the head's pose (7 parameters) and latent before the fit
+    pose_learning_rate: float = 2e-3  # of the pose during the fit; 0 holds it
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Extraction of the mesh."""
+
+    resolution: int = 256  # cells per axis of the box
+    coarse: int = 64  # cells per axis of the grid that finds the narrow band
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run depends on besides its input."""
+
+    field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
+    radiance: RadianceConfig = dataclasses.field(default_factory=RadianceConfig)
+    prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
+    rays: RaysConfig = dataclasses.field(default_factory=RaysConfig)
+    fit: FitConfig = dataclasses.field(default_factory=FitConfig)
+    silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+
+
+PRESETS: dict[str, Config] = {
+    "fast": Config(),
+    "paper": Config(
+        field=FieldConfig(
+            frequencies=6, latent=256, layers=3, width=512, softplus_beta=100.0
+        ),
+        radiance=RadianceConfig(
+            q_frequencies=6, q_layers=8, q_width=512, q_skip=4, q_out=256, r_frequencies=4, r_layers=4, r_width=512
+        ),
+        prior=PriorConfig(
+            epochs=(100, 200, 400), learning_rate=1e-4, decay_epochs=50, freeze_earlier=True, distances=False,
+            mask_epochs=50, normal_weight=1.0, eikonal_weight=0.1, latent_weight=1e-3, grid_weight=1e-3,
+        ),
+        rays=RaysConfig(search="field"),
+        fit=FitConfig(
+            steps=1000, free_decoder_at=0.3, learning_rate_latent=1e-3, learning_rate_grid=1e-3,
+            learning_rate_radiance=1e-4, color_weight=1.0, anchor_weight=0.0, smooth_weight=0.0,
+        ),
+    ),
+}  # fmt: skip
+
+
+def override(config: Config, assignments: typing.Iterable[str]) -> Config:
+    """`config` with settings replaced by assignments such as ``fit.steps=200``.
+
+    Raises:
+        ValueError: unknown setting (with a suggestion) or a value of the wrong type.
+    """
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        stage_name, dot, setting = name.strip().partition(".")
+        known = settings()
+        if not equals or not dot or name.strip() not in known:
+            close = difflib.get_close_matches(name.strip(), known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else f" Settings: {', '.join(known)}."
+            raise ValueError(f"--set {assignment}: unknown setting {name.strip()!r}.{hint}")
+        stage = getattr(config, stage_name)
+        value = _parse(text.strip(), known[name.strip()], assignment)
+        config = dataclasses.replace(config, **{stage_name: dataclasses.replace(stage, **{setting: value})})
+    return config
+
+
+def settings() -> dict[str, Any]:
+    """All settings as "stage.field", with their types."""
+    stages = typing.get_type_hints(Config)
+    return {f"{s}.{name}": kind for s, stage in stages.items() for name, kind in typing.get_type_hints(stage).items()}
+
+
+def _parse(text: str, kind: Any, assignment: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if isinstance(kind, types.GenericAlias):  # tuple[int, ...] and tuple[int, int, int]
+            values = tuple(int(part) for part in text.split(",") if part)
+            fixed = [k for k in typing.get_args(kind) if k is not Ellipsis]
+            if Ellipsis not in typing.get_args(kind) and len(values) != len(fixed):
+                raise ValueError(text)
+            return values
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        wanted = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"--set {assignment}: {text!r} is not a value of type {wanted}.") from error
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """As plain dictionaries, for JSON."""
+    return dataclasses.asdict(config)
+
+
+def stage_from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """A stage's configuration from JSON; lists become tuples, unknown names are an error."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,0 +1,85 @@
+"""Values and their derivatives with respect to x, carried forward together.
+
+A "stack" is a tensor (R, N, C): row 0 is a value at N points, and where R = 4, rows 1 to 3 are its derivatives
+d/dx, d/dy, d/dz. Carrying the three tangents forward costs three more rows of the same matrix product and makes
+normals an ordinary output, so that losses on normals need no double backward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _SoftplusStack(torch.autograd.Function):
+    """h = softplus(u + shift), dh = sigmoid(beta (u + shift)) du; row 0 of the stack is u, the others du."""
+
+    @staticmethod
+    def forward(ctx: Any, stack: Tensor, shift: Tensor, beta: float) -> Tensor:
+        heads = len(shift)
+        u = (stack[0].unflatten(0, (heads, -1)) + shift[:, None]).flatten(0, 1)
+        slope = torch.sigmoid(u * beta)
+        out = torch.empty_like(stack)
+        out[0] = torch.nn.functional.softplus(u, beta=beta)
+        torch.mul(stack[1:], slope, out=out[1:])
+        ctx.save_for_backward(stack[1:], slope)
+        ctx.beta, ctx.heads = beta, heads
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        du, slope = ctx.saved_tensors
+        grad_stack = grad * slope
+        if len(du):
+            curvature = slope * (1 - slope) * ctx.beta
+            grad_stack[0].addcmul_((grad[1:] * du).sum(0), curvature)
+        return grad_stack, grad_stack[0].unflatten(0, (ctx.heads, -1)).sum(1), None
+
+
+def softplus(stack: Tensor, shift: Tensor, beta: float) -> Tensor:
+    """Softplus with sharpness `beta` of a stack (R, N, C) whose values are first shifted.
+
+    Args:
+        shift: (B, C), a bias per head: the points are B runs of N / B points.
+    """
+    return _SoftplusStack.apply(stack, shift, beta)
+
+
+def positional_encoding(points: Tensor, frequencies: int, opened: float, *, derivatives: bool) -> Tensor:
+    """The stack of [x, sin(2^k pi x), cos(2^k pi x)] for k < `frequencies`, with progressive masking.
+
+    Args:
+        points: (N, 3).
+        opened: how many frequencies count: frequency k has the weight (1 - cos(pi clamp(opened - k, 0, 1))) / 2.
+        derivatives: also give the tangents.
+
+    Returns:
+        (4 or 1, N, 3 + 6 * frequencies), channels [x, y, z, then per frequency 3 sines and 3 cosines].
+
+    Source: section 3.1 (progressive masking) after BARF, equation 14 (Lin et al. 2021).
+    """
+    n = len(points)
+    rows = 4 if derivatives else 1
+    stack = points.new_zeros(rows, n, 3 + 6 * frequencies)
+    stack[0, :, :3] = points
+    if derivatives:
+        for axis in range(3):
+            stack[1 + axis, :, axis] = 1.0
+    for k in range(frequencies):
+        weight = 0.5 * (1.0 - math.cos(math.pi * min(max(opened - k, 0.0), 1.0)))
+        if weight == 0.0:
+            continue
+        omega = math.pi * 2.0**k
+        sine, cosine = torch.sin(omega * points) * weight, torch.cos(omega * points) * weight
+        first = 3 + 6 * k
+        stack[0, :, first : first + 3] = sine
+        stack[0, :, first + 3 : first + 6] = cosine
+        if derivatives:
+            for axis in range(3):
+                stack[1 + axis, :, first + axis] = omega * cosine[:, axis]
+                stack[1 + axis, :, first + 3 + axis] = -omega * sine[:, axis]
+    return stack

@@ -1,0 +1,82 @@
+"""MakeHuman's polygon hair (CC0) as closed volumes on Anny heads.
+
+The files hold open strips fitted to MakeHuman's neutral base mesh. A style is carried to another head by the motion of
+the nearest skin vertices, thickened to the strips' thickness, and what it encloses is filled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from avatar_kit.conventions import BOX_MAX, BOX_MIN
+from avatar_kit.heads.hair import HeadGrid
+from avatar_kit.kernels.marching_cubes import marching_cubes
+from avatar_kit.kernels.mesh_queries import MeshQueries
+from avatar_kit.types import Array, InputError, Mesh
+
+_STRIP_HALF_THICKNESS = 0.022  # units: 4.4 mm, a little over half a grid step, so that strips close
+_NEIGHBOURS = 24
+
+
+class MakeHumanHair:
+    """All styles (*.obj) below a folder; vertices in the frame of MakeHuman's base mesh, decimetres."""
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.expanduser().rglob("*.obj"))
+        if not files:
+            raise InputError(f"{folder}: no .obj files below it. Give --hair a folder of MakeHuman hair styles.")
+        import trimesh
+
+        self._styles = {file.stem: trimesh.load(file, process=False, force="mesh") for file in files}
+
+    def fit(self, template: tuple[Array, Array], vertices: Array, grid: HeadGrid, rng: np.random.Generator) -> tuple[str, Mesh | None]:
+        """A random style on the head whose skin has `vertices`.
+
+        Args:
+            template: base mesh (B, 3) in the styles' frame, and the rows of it (V,) that `vertices` correspond to.
+            vertices: (V, 3) in the head frame.
+            grid: the bare head.
+
+        Returns:
+            the style's name and its closed volume in the head frame.
+        """
+        name = str(rng.choice(sorted(self._styles)))
+        style = self._styles[name]
+        base = template[0][template[1]]
+        moved = carry(np.asarray(style.vertices), base, vertices)
+        return name, _closed_volume(Mesh(moved, np.asarray(style.faces, np.int32)), grid)
+
+
+def carry(points: Array, source: Array, target: Array) -> Array:
+    """Move `points` (N, 3) as the corresponding vertices `source` -> `target` (V, 3) around them move.
+
+    A similarity takes the whole, then each point follows the mean displacement left at its nearest vertices.
+    """
+    from avatar_kit.conventions import procrustes, transform_points
+
+    distance, nearest = cKDTree(source).query(points, k=_NEIGHBOURS)
+    near = np.unique(nearest)
+    target_from_source = procrustes(source[near], target[near], with_scale=True)
+    left = target - transform_points(target_from_source, source)
+    weight = 1.0 / (distance + 1e-3 * np.ptp(source[:, 1]))
+    displacement = (weight[..., None] * left[nearest]).sum(1) / weight.sum(1, keepdims=True)
+    return transform_points(target_from_source, points) + displacement
+
+
+def _closed_volume(strips: Mesh, grid: HeadGrid) -> Mesh | None:
+    n = grid.x.shape[0]
+    nodes = torch.from_numpy(np.stack([grid.x, grid.y, grid.z], -1).reshape(-1, 3))
+    distance = MeshQueries(strips).closest(nodes).distance.numpy().reshape(n, n, n)
+    values = distance - _STRIP_HALF_THICKNESS
+    solid = (values < 0) | (grid.body < 0)
+    enclosed = ndimage.binary_fill_holes(solid) & ~solid
+    step = (BOX_MAX - BOX_MIN) / (n - 1)
+    values = np.where(enclosed, -0.5 * step, values)
+    values = ndimage.gaussian_filter(values, 0.5)
+    mesh = marching_cubes(torch.from_numpy(values.astype(np.float32)))
+    return mesh if len(mesh.faces) else None

@@ -1,0 +1,26 @@
+"""Warp, imported and set up once: quiet, and with its compiled kernels cached between runs.
+
+Warp compiles a module of kernels at its first launch (a few seconds on a CPU) and keeps the result in the user's
+cache folder, so that only the first run on a machine pays. Tensors are shared with torch, never copied.
+"""
+
+from __future__ import annotations
+
+import torch
+import warp as wp
+
+wp.config.log_level = wp.LOG_ERROR
+wp.config.enable_backward = False  # gradients are written by hand; adjoints would triple the compile time
+wp.init()
+
+FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
+
+
+def device_of(tensor: torch.Tensor) -> str:
+    """Warp's name of the device that holds `tensor`: "cpu" or "cuda:0"."""
+    return str(wp.device_from_torch(tensor.device))
+
+
+def points_array(points: torch.Tensor) -> wp.array:
+    """View a contiguous float32 (N, 3) tensor as an array of `wp.vec3`."""
+    return wp.from_torch(points.detach().contiguous().float(), dtype=wp.vec3)

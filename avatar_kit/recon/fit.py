@@ -1,0 +1,161 @@
+"""The fit of one head to its photos (section 3.2): one loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avatar_kit.config import Config
+from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.radiance import RadianceField
+from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon import losses
+from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
+from avatar_kit.types import Array, Scene
+
+_NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
+_CURVE_EVERY = 10  # steps between entries of the loss curve
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """The result: `field` with its `latent`, `radiance`, and where the head is."""
+
+    field: HeadField
+    latent: Tensor
+    radiance: RadianceField
+    head_from_world: Array
+    lowest_seen: float  # height y, head frame, of the lowest hit: below it no photo says anything
+    curve: list[dict[str, float]]
+    steps: int
+
+
+def fit(
+    scene: Scene,
+    prior: HeadPrior,
+    config: Config,
+    head_from_world: Array,
+    generator: torch.Generator,
+    *,
+    device: torch.device,
+    seconds: float = math.inf,
+    on_step: Callable[[int, dict[str, Any]], None] | None = None,
+) -> FittedHead:
+    """Fit the prior to a scene.
+
+    Args:
+        head_from_world: from `recon.align`; refined here.
+        seconds: stop after the step that passes this, with a finished result.
+        on_step: called after each step with its number and its losses and live state ("field", "latent", "pose").
+    """
+    settings, silhouette = config.fit, config.silhouette
+    started = time.perf_counter()
+    bank = RayBank(scene, settings.image_size, device)
+    field = copy.deepcopy(prior.field).to(device)
+    start_grids = [grid.detach().clone() for grid in field.grids]
+    mean, std = prior.mean_latent.to(device), prior.latent_std.to(device)
+    latent = nn.Parameter(mean.clone())
+    pose = HeadPose(head_from_world, device)
+    radiance = RadianceField(config.radiance)
+    radiance.initialise(generator)
+    radiance.to(device)
+    optimizer = _optimizer(config, field, latent, pose, radiance)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    cache = FieldCache(field, latent.detach(), config.rays.cache_resolution)
+    lowest = torch.tensor(1.0, device=device)
+    curve: list[dict[str, float]] = []
+    total = silhouette.align_steps + settings.steps
+    step = 0
+    for step in range(total):
+        # Schedule: first the pose and the latent alone, then the grids too, at last (paper) the decoder
+        aligning = step < silhouette.align_steps
+        progress = max(0.0, (step - silhouette.align_steps) / max(settings.steps, 1))
+        field.grids.requires_grad_(not aligning)
+        decoder_free = progress >= settings.free_decoder_at
+        for name, parameter in field.named_parameters():
+            if not name.startswith("grids."):
+                parameter.requires_grad_(decoder_free)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1.0 if aligning else 0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+        alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, step / (0.5 * total))
+
+        # Rays -> first crossings
+        world = bank.draw(config.rays.per_step, config.rays.inside_share, generator)
+        origins, directions, target = pose.rays(world.origins, world.directions, world.normals)
+        condition = field.condition(latent[None])
+        crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
+
+        # Rays of the subject that hit: normals (equation 4) and colour at differentiable hit points
+        on = (crossings.hit & world.inside).nonzero()[:, 0]
+        hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
+        terms = {"normal": losses.normal_loss(hits.normals, target[on], hits.slope, len(world))}
+        if settings.color_weight > 0 and not aligning:
+            colors = radiance(hits.points, hits.normals, directions[on])
+            terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
+
+        # Rays that hit although they should not, miss although they should hit, or pass close by: silhouette
+        off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
+        off = (off & (world.inside | (crossings.closest_value < _NEAR_SILHOUETTE))).nonzero()[:, 0]
+        closest = origins[off] + directions[off] * crossings.closest_depth[off, None]
+        terms["mask"] = losses.mask_loss(field(closest, condition), world.inside[off], alpha, len(world))
+
+        # What no photo says: the Gaussian prior on g, and grids that change smoothly
+        terms["latent"] = losses.latent_loss(latent, mean, std)
+        loss = (
+            settings.normal_weight * terms["normal"]
+            + settings.mask_weight * terms["mask"]
+            + settings.latent_weight * terms["latent"]
+        )
+        if "color" in terms:
+            loss = loss + settings.color_weight * terms["color"]
+        if settings.smooth_weight > 0 and not aligning:
+            terms["smooth"] = _grid_change(field, start_grids)
+            loss = loss + settings.smooth_weight * terms["smooth"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+        if len(on):
+            lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
+        if (step + 1) % config.rays.refresh_every == 0 and config.rays.search == "grid":
+            cache.refresh(latent.detach())
+        if step % _CURVE_EVERY == 0 or step == total - 1:
+            curve.append({"step": step, "seconds": time.perf_counter() - started} | {k: float(v) for k, v in terms.items()})
+        if on_step:
+            on_step(step, {"terms": terms, "field": field, "latent": latent, "pose": pose})
+        if time.perf_counter() - started > seconds:
+            break
+    field.requires_grad_(False)
+    return FittedHead(field, latent.detach(), radiance, pose.matrix(), float(lowest), curve, step + 1)
+
+
+def _optimizer(config: Config, field: HeadField, latent: nn.Parameter, pose: HeadPose, radiance: RadianceField) -> torch.optim.Optimizer:
+    fit = config.fit
+    decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
+    field.requires_grad_(True)
+    groups = [
+        {"params": [latent], "lr": fit.learning_rate_latent},
+        {"params": list(field.grids.parameters()), "lr": fit.learning_rate_grid},
+        {"params": decoder, "lr": fit.learning_rate_decoder},
+        {"params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
+        {"params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
+    ]
+    return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
+
+
+def _grid_change(field: HeadField, start: list[Tensor]) -> Tensor:
+    """Roughness of what was added to the two finest grids."""
+    total = torch.zeros((), device=field.last.bias.device)
+    for grid, before in list(zip(field.grids, start, strict=True))[-2:]:
+        nodes = round(grid.shape[0] ** (1 / 3))
+        total = total + losses.smoothness_loss((grid - before).reshape(nodes, nodes, nodes, -1))
+    return total

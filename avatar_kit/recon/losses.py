@@ -1,0 +1,47 @@
+"""Losses of the fit (section 3.2). Each is a mean over the rays it concerns, divided by all rays of the step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def normal_loss(normals: Tensor, target: Tensor, slope: Tensor, count: int) -> Tensor:
+    """Equation 4, 1 - n . n_hat, with n normalised.
+
+    Args:
+        normals: of the field at the hits, unit, (N, 3).
+        target: predicted unit normals, zero where there is none, (N, 3), same frame.
+        slope: n . v; hits whose surface faces away (>= 0) are left out.
+        count: rays of the step.
+    """
+    known = (target.abs().sum(-1) > 0) & (slope.detach() < 0)
+    return ((1.0 - (normals * target).sum(-1)) * known).sum() / count
+
+
+def mask_loss(distance: Tensor, inside: Tensor, alpha: float, count: int) -> Tensor:
+    """Silhouette: cross entropy of sigmoid(-alpha d) at the closest points of rays that do not hit the subject.
+
+    Args:
+        distance: the field at each ray's closest point, (N,).
+        inside: the pixel is on the subject, (N,) bool.
+        alpha: sharpness, per unit; the loss is divided by it (Yariv et al. 2020, equation 7).
+    """
+    logits = -alpha * distance
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, inside.to(distance), reduction="sum")
+    return entropy / (alpha * count)
+
+
+def color_loss(predicted: Tensor, target: Tensor, count: int) -> Tensor:
+    """Photoconsistency: absolute difference of colours (N, 3), summed over channels."""
+    return (predicted - target).abs().sum() / count
+
+
+def latent_loss(latent: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Gaussian prior on g (L,): its mean squared deviation in standard deviations of the training latents."""
+    return ((latent - mean) / std.clamp_min(1e-6)).square().mean()
+
+
+def smoothness_loss(change: Tensor) -> Tensor:
+    """Squared differences of the grid's change (n, n, n, F) between neighbouring nodes, mean."""
+    return sum((change.diff(dim=axis).square().mean() for axis in range(3)), torch.zeros(()))

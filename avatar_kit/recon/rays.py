@@ -1,0 +1,103 @@
+"""The rays of all photos, shrunk to the size of the fit, and random draws from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from avatar_kit.scene.cameras import resized
+from avatar_kit.types import Array, Photo, Scene
+
+_OUTLINE_PX = 5  # background this close to a mask's outline is where silhouettes are decided
+_OUTLINE_SHARE = 0.7  # of the background rays
+
+
+@dataclass(frozen=True, eq=False)
+class Rays:
+    """N rays in the world frame, with what their pixels say.
+
+    Attributes:
+        origins, directions: (N, 3), directions of unit length.
+        inside: the pixel is on the subject, (N,) bool.
+        colors: sRGB, (N, 3).
+        normals: outward unit normal in the world frame, (N, 3), zero where the photo gives none.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    inside: Tensor
+    colors: Tensor
+    normals: Tensor
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: Tensor) -> Rays:
+        return Rays(self.origins[index], self.directions[index], self.inside[index], self.colors[index], self.normals[index])
+
+
+def shrink(photo: Photo, longer_side: int) -> Photo:
+    """The photo with its longer side at most `longer_side` px, averaged over areas; a pixel more than half inside is inside."""
+    height, width = photo.mask.shape
+    scale = min(1.0, longer_side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(photo.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5
+    normals = None
+    if photo.normals is not None:
+        mean = cv2.resize(photo.normals, size, interpolation=cv2.INTER_AREA)
+        length = np.linalg.norm(mean, axis=-1, keepdims=True)
+        normals = np.where(length > 0.5, mean / np.maximum(length, 1e-6), 0.0).astype(np.float32)
+    return Photo(image, mask, resized(photo.camera, *size), normals, photo.name)
+
+
+class RayBank:
+    """All rays of a scene's photos, ready to be drawn from: on the subjects, around their outlines, elsewhere."""
+
+    def __init__(self, scene: Scene, longer_side: int, device: torch.device) -> None:
+        photos = [shrink(photo, longer_side) for photo in scene.photos]
+        self.rays = _concatenate([_rays_of(photo, device) for photo in photos])
+        inside = np.concatenate([photo.mask.ravel() for photo in photos])
+        outline = np.concatenate([_outline(photo.mask).ravel() for photo in photos])
+        groups = (inside, outline & ~inside, ~outline & ~inside)
+        self._inside, self._outline, self._elsewhere = (torch.from_numpy(np.flatnonzero(g)).to(device) for g in groups)
+        self.has_normals = bool((self.rays.normals != 0).any())
+
+    def draw(self, count: int, inside_share: float, generator: torch.Generator) -> Rays:
+        """`count` random rays, `inside_share` of them on the subject."""
+        n_inside = round(count * inside_share)
+        n_outline = round((count - n_inside) * _OUTLINE_SHARE) if len(self._elsewhere) else count - n_inside
+        parts = [(self._inside, n_inside), (self._outline, n_outline), (self._elsewhere, count - n_inside - n_outline)]
+        chosen = [
+            group[torch.randint(len(group), (n,), generator=generator).to(group.device)] for group, n in parts if len(group)
+        ]
+        return self.rays[torch.cat(chosen)]
+
+
+def _rays_of(photo: Photo, device: torch.device) -> Rays:
+    origins, directions = photo.camera.rays(photo.camera.pixel_grid().reshape(-1, 2))
+    normals = np.zeros((photo.mask.size, 3))
+    if photo.normals is not None:
+        normals = photo.normals.reshape(-1, 3) @ photo.camera.world_from_camera[:3, :3].T
+        normals *= photo.mask.reshape(-1, 1)
+
+    def tensor(array: Array) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
+
+    inside = torch.from_numpy(photo.mask.ravel().copy()).to(device)
+    return Rays(tensor(origins), tensor(directions), inside, tensor(photo.image.reshape(-1, 3)), tensor(normals))
+
+
+def _concatenate(parts: list[Rays]) -> Rays:
+    names = ("origins", "directions", "inside", "colors", "normals")
+    return Rays(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
+def _outline(mask: Array) -> Array:
+    """Pixels within a few px of the mask, and the mask itself."""
+    return ndimage.binary_dilation(mask, iterations=_OUTLINE_PX)
