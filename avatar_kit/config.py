@@ -42,8 +42,8 @@ class RadianceConfig:
 class PriorConfig:
     """Training of the prior (section 3.1). One epoch sees every head once."""
 
-    epochs: tuple[int, int, int] = (160, 120, 320)  # of the stages Z4, Z5 and Z6
-    heads_per_step: int = 16
+    epochs: tuple[int, int, int] = (140, 110, 300)  # of the stages Z4, Z5 and Z6
+    heads_per_step: int = 8
     points_per_head: int = 512  # space samples; as many surface samples go with every second step's
     learning_rate: float = 2e-3
     decay_epochs: int = 0  # halve the rate every so many epochs; 0: cosine to a twentieth over the whole training
@@ -77,15 +77,15 @@ class FitConfig:
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
     learning_rate_latent: float = 2e-2
-    learning_rate_grid: float = 4e-3
+    learning_rate_grid: float = 1e-2
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 4e-3
     color_weight: float = 0.1
-    mask_weight: float = 1.0
+    mask_weight: float = 50.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-3
     anchor_weight: float = 2.0  # to the starting field, where no ray has hit
-    smooth_weight: float = 0.02  # of changes to the grids between neighbouring nodes
+    smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class SilhouetteConfig:
     alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
     alpha_start: float = 60.0  # ... and at the start, from where it grows geometrically
     align_steps: int = 60  # steps that fit the head's pose (7 parameters) and latent before the fit
-    pose_learning_rate: float = 2e-3  # of the pose during the fit; 0 holds it
+    pose_learning_rate: float = 5e-4  # of the pose during the fit; 0 holds it
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class MeshConfig:
 
     resolution: int = 256  # cells per axis of the box
     coarse: int = 64  # cells per axis of the grid that finds the narrow band
+    refine: bool = True  # halve the triangles that a photo sees, their new vertices on the field's zero level
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ PRESETS: dict[str, Config] = {
         ),
         rays=RaysConfig(search="field"),
         fit=FitConfig(
-            steps=1000, free_decoder_at=0.3, learning_rate_latent=1e-3, learning_rate_grid=1e-3,
+            steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-3, learning_rate_grid=1e-3,
             learning_rate_radiance=1e-4, color_weight=1.0, anchor_weight=0.0, smooth_weight=0.0,
         ),
     ),

@@ -107,8 +107,7 @@ def head_from_landmarks(landmarks: dict[str, Array], *, with_scale: bool) -> Arr
     names = [name for name in CANONICAL_LANDMARKS if name in landmarks]
     if len(names) < 3:
         raise ValueError(
-            f"{len(names)} of the landmarks {sorted(landmarks)} are known; "
-            f"at least three of {sorted(CANONICAL_LANDMARKS)} are needed."
+            f"{len(names)} of the landmarks {sorted(landmarks)} are known; at least three of {sorted(CANONICAL_LANDMARKS)} are needed."
         )
     source = np.array([landmarks[name] for name in names], dtype=float)
     target = np.array([CANONICAL_LANDMARKS[name] for name in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -29,12 +30,10 @@ class HeadField(nn.Module):
     def __init__(self, config: FieldConfig) -> None:
         super().__init__()
         self.config = config
-        self.grids = nn.ParameterList(
-            nn.Parameter(torch.zeros((2**level + 1) ** 3, config.features)) for level in config.levels
-        )
+        self.grids = nn.ParameterList(nn.Parameter(torch.zeros((2**level + 1) ** 3, config.features)) for level in config.levels)
         encoded = 3 + 6 * config.frequencies + (config.features if config.levels else 0)
         widths = [encoded] + [config.width] * config.layers
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.last = nn.Linear(config.width, 1)
         self.latent_weight = nn.Parameter(torch.zeros(config.width, config.latent))
         self.opened = float(config.frequencies)  # frequencies of the positional encoding that are not masked
@@ -46,7 +45,8 @@ class HeadField(nn.Module):
             assert isinstance(layer, nn.Linear)
             layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features), generator=generator)
             if i == 0:
-                layer.weight[:, 3:] = 0.0
+                # not those of z: with grids of zeros both would have no gradient, for ever
+                layer.weight[:, 3 : 3 + 6 * self.config.frequencies] = 0.0
             layer.bias.zero_()
         self.last.weight.normal_(math.sqrt(math.pi / self.config.width), 1e-4, generator=generator)
         self.last.bias.fill_(-self.config.initial_radius)

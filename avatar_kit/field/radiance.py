@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -18,12 +20,11 @@ class RadianceField(nn.Module):
         q_in = 3 + 6 * config.q_frequencies
         widths = [q_in] + [config.q_width] * config.q_layers
         self.q = nn.ModuleList(
-            nn.Linear(a + (q_in if config.q_skip and i == config.q_skip else 0), b)
-            for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            nn.Linear(a + (q_in if config.q_skip and i == config.q_skip else 0), b) for i, (a, b) in enumerate(itertools.pairwise(widths))
         )
         self.q_last = nn.Linear(config.q_width, config.q_out)
         widths = [3 + 6 * config.r_frequencies + 3 + config.q_out + 3] + [config.r_width] * config.r_layers
-        self.r = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.r = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         self.r_last = nn.Linear(config.r_width, 3)
 
     @torch.no_grad()

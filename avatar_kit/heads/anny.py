@@ -41,9 +41,7 @@ class AnnyHeads:
 
         self._torch = torch
         self._model = Anny(local_changes="all", facial_actions="all", phenotypes="all")
-        self._changes = [
-            label for label in self._model.local_change_labels if label.startswith(_CHANGES) and not label.startswith(_WILD)
-        ]
+        self._changes = [label for label in self._model.local_change_labels if label.startswith(_CHANGES) and not label.startswith(_WILD)]
         self._actions = [label for label in self._model.facial_action_labels if not label.startswith("tongue")]
 
     @functools.cached_property
@@ -68,9 +66,7 @@ class AnnyHeads:
 
     def _vertices(self, *, changes: dict[str, float] | None = None, actions: dict[str, float] | None = None, **phenotype: float) -> Array:
         with self._torch.no_grad():
-            output = self._model(
-                phenotype_kwargs=phenotype, local_changes_kwargs=changes or None, facial_actions=actions or None
-            )
+            output = self._model(phenotype_kwargs=phenotype, local_changes_kwargs=changes or None, facial_actions=actions or None)
         v = output["vertices"][0].numpy()
         return np.stack([v[:, 0], v[:, 2], -v[:, 1]], axis=1) * (1000.0 / MM_PER_UNIT)
 

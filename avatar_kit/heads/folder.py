@@ -43,7 +43,7 @@ class FolderHeads:
         import trimesh
 
         try:
-            raw = trimesh.load(file, process=False, force="mesh")
+            raw = trimesh.load_mesh(file, process=False)
             mesh = Mesh(np.asarray(raw.vertices), np.asarray(raw.faces, np.int32))
         except Exception as error:
             raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again as .ply or .obj.") from error

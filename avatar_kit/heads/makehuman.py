@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.heads.hair import HeadGrid
@@ -32,7 +32,7 @@ class MakeHumanHair:
             raise InputError(f"{folder}: no .obj files below it. Give --hair a folder of MakeHuman hair styles.")
         import trimesh
 
-        self._styles = {file.stem: trimesh.load(file, process=False, force="mesh") for file in files}
+        self._styles = {file.stem: trimesh.load_mesh(file, process=False) for file in files}
 
     def fit(self, template: tuple[Array, Array], vertices: Array, grid: HeadGrid, rng: np.random.Generator) -> tuple[str, Mesh | None]:
         """A random style on the head whose skin has `vertices`.
@@ -59,7 +59,7 @@ def carry(points: Array, source: Array, target: Array) -> Array:
     """
     from avatar_kit.conventions import procrustes, transform_points
 
-    distance, nearest = cKDTree(source).query(points, k=_NEIGHBOURS)
+    distance, nearest = KDTree(source).query(points, k=_NEIGHBOURS)
     near = np.unique(nearest)
     target_from_source = procrustes(source[near], target[near], with_scale=True)
     left = target - transform_points(target_from_source, source)

@@ -40,10 +40,7 @@ def boundary_loops(faces: Array) -> list[Array]:
 
 def fan_caps(vertex_count: int, loops: list[Array]) -> tuple[list[Array], Array]:
     """Fans that close `loops`: the loops (their means become new vertices) and the new faces (N, 3)."""
-    faces = [
-        np.stack([loop, np.roll(loop, -1), np.full(len(loop), vertex_count + i)], axis=1)
-        for i, loop in enumerate(loops)
-    ]
+    faces = [np.stack([loop, np.roll(loop, -1), np.full(len(loop), vertex_count + i)], axis=1) for i, loop in enumerate(loops)]
     return loops, np.concatenate(faces).astype(np.int32) if faces else np.zeros((0, 3), np.int32)
 
 

@@ -115,9 +115,7 @@ def _kernels(features: int, dtype: torch.dtype) -> tuple[wp.Kernel, wp.Kernel]:
             wz = real(1 - bz) + sz * fz
             row = base + (bx * n + by) * n + bz
             if want_grid:
-                wp.atomic_add(
-                    grad_grid, row, g0 * (wx * wy * wz) + g1 * (sx * wy * wz) + g2 * (wx * sy * wz) + g3 * (wx * wy * sz)
-                )
+                wp.atomic_add(grad_grid, row, g0 * (wx * wy * wz) + g1 * (sx * wy * wz) + g2 * (wx * sy * wz) + g3 * (wx * wy * sz))
             if want_points:
                 node = grid[row]
                 d0 = wp.dot(node, g0)

@@ -94,7 +94,8 @@ class MeshQueries:
         """Closest surface points to `points` (N, 3); distances negative inside when `signed`."""
         n = len(points)
         out = Closest(
-            torch.empty(n, device=self.device), torch.empty(n, 3, device=self.device),
+            torch.empty(n, device=self.device),
+            torch.empty(n, 3, device=self.device),
             torch.empty(n, dtype=torch.int32, device=self.device),
         )
         arguments: list[Any] = [self._warp_mesh.id, runtime.points_array(points.to(self.device)), signed]
@@ -110,7 +111,8 @@ class MeshQueries:
         """First hits of rays with `origins` and unit `directions`, each (N, 3); both sides of a face count."""
         n = len(origins)
         out = Hits(
-            torch.empty(n, device=self.device), torch.empty(n, dtype=torch.int32, device=self.device),
+            torch.empty(n, device=self.device),
+            torch.empty(n, dtype=torch.int32, device=self.device),
             torch.zeros(n, 3, device=self.device),
         )
         arguments = [self._warp_mesh.id] + [runtime.points_array(x.to(self.device)) for x in (origins, directions)]

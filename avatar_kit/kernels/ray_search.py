@@ -137,9 +137,7 @@ def search_grid(sdf: Tensor, origins: Tensor, directions: Tensor, *, coarse: int
     return out
 
 
-def search_field(
-    sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, *, coarse: int, fine: int
-) -> Crossings:
+def search_field(sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, *, coarse: int, fine: int) -> Crossings:
     """As `search_grid`, for a field given as a function of points (M, 3) -> (M,): N_p + N_f evaluations per ray."""
     entry, leave = clip_to_box(origins, directions)
     inside = entry < leave

@@ -69,5 +69,3 @@ def largest_component(mesh: Mesh) -> Mesh:
     faces = new_index[mesh.faces[kept[mesh.faces[:, 0]]]].astype(np.int32)
     colors = None if mesh.colors is None else mesh.colors[kept]
     return Mesh(mesh.vertices[kept], faces, colors)
-
-

@@ -21,7 +21,7 @@ def read_mesh(file: Path) -> Mesh:
     if not file.is_file():
         raise InputError(f"{file}: no such file. Give a mesh (.ply, .obj, .glb, .stl) or a run's folder.")
     try:
-        loaded = trimesh.load(file, process=False, maintain_order=True, force="mesh")
+        loaded = trimesh.load_mesh(file, process=False, maintain_order=True)
     except Exception as error:
         raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again as .ply or .obj.") from error
     if len(loaded.faces) == 0:
@@ -44,7 +44,7 @@ def write_mesh(file: Path, mesh: Mesh) -> None:
 
 
 def write_obj(file: Path, mesh: Mesh) -> None:
-    """Write vertices (0.1 micrometre) and faces as text, in order, as the H3DS folder has them."""
-    lines = [f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in mesh.vertices.tolist()]
+    """Write vertices (to a micrometre where the unit is the millimetre) and faces as text, in order, as the H3DS folder has them."""
+    lines = [f"v {x:.3f} {y:.3f} {z:.3f}" for x, y, z in mesh.vertices.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
     file.write_text("\n".join(lines) + "\n")

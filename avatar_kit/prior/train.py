@@ -56,7 +56,9 @@ class PriorTrainer:
             return prior.learning_rate * 0.5 ** (int(epoch) // prior.decay_epochs)
         return prior.learning_rate * (0.05 + 0.95 * 0.5 * (1.0 + math.cos(math.pi * min(epoch / self.epochs, 1.0))))
 
-    def train(self, *, checkpoint: Path, on_epoch: Callable[[int, dict[str, float]], None] | None = None, save_every: float = 180.0) -> None:
+    def train(
+        self, *, checkpoint: Path, on_epoch: Callable[[int, dict[str, float]], None] | None = None, save_every: float = 180.0
+    ) -> None:
         """Train to the end, saving to `checkpoint` every `save_every` seconds and at the end."""
         saved = time.perf_counter()
         while self.epoch < self.epochs:

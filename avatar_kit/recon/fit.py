@@ -23,6 +23,7 @@ from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array, Scene
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
+_GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
 
@@ -110,11 +111,7 @@ def fit(
 
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
         terms["latent"] = losses.latent_loss(latent, mean, std)
-        loss = (
-            settings.normal_weight * terms["normal"]
-            + settings.mask_weight * terms["mask"]
-            + settings.latent_weight * terms["latent"]
-        )
+        loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
         if settings.smooth_weight > 0 and not aligning:
@@ -129,7 +126,7 @@ def fit(
         if (step + 1) % config.rays.refresh_every == 0 and config.rays.search == "grid":
             cache.refresh(latent.detach())
         if step % _CURVE_EVERY == 0 or step == total - 1:
-            curve.append({"step": step, "seconds": time.perf_counter() - started} | {k: float(v) for k, v in terms.items()})
+            curve.append({"step": step, "seconds": time.perf_counter() - started} | {k: float(v.detach()) for k, v in terms.items()})
         if on_step:
             on_step(step, {"terms": terms, "field": field, "latent": latent, "pose": pose})
         if time.perf_counter() - started > seconds:
@@ -144,7 +141,7 @@ def _optimizer(config: Config, field: HeadField, latent: nn.Parameter, pose: Hea
     field.requires_grad_(True)
     groups = [
         {"params": [latent], "lr": fit.learning_rate_latent},
-        {"params": list(field.grids.parameters()), "lr": fit.learning_rate_grid},
+        {"params": list(field.grids.parameters()), "lr": fit.learning_rate_grid, "eps": _GRID_EPS},
         {"params": decoder, "lr": fit.learning_rate_decoder},
         {"params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
         {"params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},

@@ -73,9 +73,7 @@ class RayBank:
         n_inside = round(count * inside_share)
         n_outline = round((count - n_inside) * _OUTLINE_SHARE) if len(self._elsewhere) else count - n_inside
         parts = [(self._inside, n_inside), (self._outline, n_outline), (self._elsewhere, count - n_inside - n_outline)]
-        chosen = [
-            group[torch.randint(len(group), (n,), generator=generator).to(group.device)] for group, n in parts if len(group)
-        ]
+        chosen = [group[torch.randint(len(group), (n,), generator=generator).to(group.device)] for group, n in parts if len(group)]
         return self.rays[torch.cat(chosen)]
 
 

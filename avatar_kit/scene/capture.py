@@ -89,8 +89,8 @@ def _shade(seen: Rendering, camera: Camera, lights: Array) -> Array:
     """Diffuse and a little specular light on the albedo, to sRGB."""
     assert seen.colors is not None
     normals = seen.normals @ camera.world_from_camera[:3, :3].T
-    view = camera.centre - seen.points
-    view /= np.linalg.norm(view, axis=-1, keepdims=True)
+    view = camera.centre - seen.points  # of length 0 where nothing is hit
+    view /= np.maximum(np.linalg.norm(view, axis=-1, keepdims=True), 1e-9)
     light = np.full((*normals.shape[:2], 3), 0.22)
     light += 0.12 * (normals[..., 1:2] + 1.0)
     shine = np.zeros(normals.shape[:2])
@@ -98,7 +98,7 @@ def _shade(seen: Rendering, camera: Camera, lights: Array) -> Array:
         towards, strength, tint = direction[:3], direction[3], direction[4:]
         light += strength * np.clip(normals @ towards, 0, None)[..., None] * tint
         half = view + towards
-        half /= np.linalg.norm(half, axis=-1, keepdims=True)
+        half /= np.maximum(np.linalg.norm(half, axis=-1, keepdims=True), 1e-9)
         shine += strength * np.clip((normals * half).sum(-1), 0, None) ** 24
     linear = seen.colors**2.2 * light + 0.06 * shine[..., None]
     return np.clip(linear, 0, 1) ** (1 / 2.2)

@@ -1,8 +1,8 @@
 """The H3DS / IDR scene folder: reading, checking and writing.
 
-    image/img_0000.jpg   mask/mask_0000.png   cameras.npz (world_mat_i = K [R | t], scale_mat_i)
-    optional: normal/normal_0000.png (8 or 16 bit, camera frame), full_head.obj, landmarks.txt, regions/face_sphere.txt,
-    views.json ({"view_configs": {"3": [0, 2, 3]}, "units": "mm"})
+image/img_0000.jpg   mask/mask_0000.png   cameras.npz (world_mat_i = K [R | t], scale_mat_i)
+optional: normal/normal_0000.png (8 or 16 bit, camera frame), full_head.obj, landmarks.txt, regions/face_sphere.txt,
+views.json ({"view_configs": {"3": [0, 2, 3]}, "units": "mm"})
 """
 
 from __future__ import annotations
@@ -119,8 +119,7 @@ class H3dsFolder:
         normals = read_normal_map(file)
         if normals.shape[:2] != size:
             raise InputError(
-                f"{file}: is {normals.shape[1]} x {normals.shape[0]} pixels, its photo {size[1]} x {size[0]}. "
-                "Make them the same size."
+                f"{file}: is {normals.shape[1]} x {normals.shape[0]} pixels, its photo {size[1]} x {size[0]}. Make them the same size."
             )
         return normals
 
@@ -154,7 +153,7 @@ def read_reference(path: Path) -> Reference | None:
         return None
     import trimesh
 
-    loaded = trimesh.load(file, process=False, maintain_order=True, force="mesh")
+    loaded = trimesh.load_mesh(file, process=False, maintain_order=True)
     mesh = Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32))
     landmarks = {}
     if (path / "landmarks.txt").is_file():
@@ -178,18 +177,20 @@ def read_normal_map(file: Path) -> Array:
     return np.where(known, normals / np.maximum(length, 1e-6), 0.0).astype(np.float32)
 
 
-def write_normal_map(file: Path, normals: Array) -> None:
-    """Write unit normals (H, W, 3), zero for none, as a 16-bit PNG."""
+def write_normal_map(file: Path, normals: Array, *, bits: int = 16) -> None:
+    """Write unit normals (H, W, 3), zero for none, as a PNG of 16 or 8 bits (then 0.3 degrees are lost)."""
     import cv2
 
     known = np.linalg.norm(normals, axis=-1, keepdims=True) > 0.5
-    rgb = np.where(known, np.round((normals + 1.0) / 2.0 * 65535.0), 0.0).astype(np.uint16)
+    rgb = np.where(known, np.round((normals + 1.0) / 2.0 * (2**bits - 1)), 0.0).astype(np.uint16 if bits == 16 else np.uint8)
     file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), rgb[..., ::-1]):
+    if not cv2.imwrite(str(file), rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9]):
         raise OSError(f"{file}: cannot be written")
 
 
-def write_scene(path: Path, photos: Sequence[Photo], *, reference: Reference | None = None, notes: dict | None = None) -> None:
+def write_scene(
+    path: Path, photos: Sequence[Photo], *, reference: Reference | None = None, notes: dict | None = None, normal_bits: int = 16
+) -> None:
     """Write a folder that `H3dsFolder` reads back: photos as JPEG, masks and normal maps as PNG."""
     from avatar_kit.mesh.files import write_obj
 
@@ -200,7 +201,7 @@ def write_scene(path: Path, photos: Sequence[Photo], *, reference: Reference | N
         Image.fromarray(np.round(photo.image * 255).astype(np.uint8)).save(path / f"image/img_{i:04d}.jpg", quality=92)
         Image.fromarray(photo.mask.astype(np.uint8) * 255).save(path / f"mask/mask_{i:04d}.png", optimize=True)
         if photo.normals is not None:
-            write_normal_map(path / f"normal/normal_{i:04d}.png", photo.normals)
+            write_normal_map(path / f"normal/normal_{i:04d}.png", photo.normals, bits=normal_bits)
         matrices[f"world_mat_{i}"] = cameras.projection_matrix(photo.camera)
         matrices[f"scale_mat_{i}"] = np.eye(4)
     np.savez(path / "cameras.npz", **matrices)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from avatar_kit.scene.h3ds import H3dsFolder
-from avatar_kit.types import Array, InputError
+from avatar_kit.types import Array, InputError, Scene
 
 # yaw and pitch, degrees: frontal, +-45, +-90 and a frontal one from a lower pitch (section 4.4)
 PAPER_LAYOUT = {
@@ -25,8 +28,7 @@ def choose_views(folder: H3dsFolder, count: int) -> list[int]:
     available = folder.view_ids
     if count < 1 or count > len(available):
         raise InputError(
-            f"{folder.path}: found {len(available)} photos, --views asked for {count}. "
-            f"Use --views 1 to {len(available)} or add photos."
+            f"{folder.path}: found {len(available)} photos, --views asked for {count}. Use --views 1 to {len(available)} or add photos."
         )
     stated = folder.view_configs.get(str(count))
     if stated is not None:
@@ -64,3 +66,13 @@ def _camera_angles(folder: H3dsFolder) -> Array:
     left = np.cross(up, forward)
     yaw = np.degrees(np.arctan2(outward @ left, outward @ forward))
     return np.stack([yaw, np.degrees(np.arcsin(np.clip(outward @ up, -1, 1)))], axis=1)
+
+
+def load_scene(path: Path | str, *, views: int = 3, view_ids: Sequence[int] | None = None) -> Scene:
+    """Read `views` photos of a scene folder, or exactly those of `view_ids`.
+
+    Raises:
+        InputError: anything missing or wrong in the folder.
+    """
+    folder = H3dsFolder(Path(path))
+    return folder.scene(list(view_ids) if view_ids is not None else choose_views(folder, views))

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from avatar_kit.kernels.mesh_queries import MeshQueries
+from avatar_kit.render.raycast import vertex_normals
+from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.types import Array, Camera, InputError, Mesh, Reference
 
 FACE_RADIUS_MM = 95.0
@@ -80,11 +82,11 @@ def h3ds_score(predicted: Mesh, reference: Reference, *, mm_per_unit: float = 1.
 
     region = face_region(reference, mm_per_unit)
     truth, vertices = reference.mesh.vertices, predicted.vertices
-    raw = cKDTree(vertices).query(truth[region])[0]
+    raw = KDTree(vertices).query(truth[region])[0]
     # scale and reflection are trimesh's defaults, which the package leaves as they are
     predicted_from_truth, _, _ = icp(truth[region], vertices, scale=True, reflection=True)
     aligned = vertices @ np.linalg.inv(predicted_from_truth)[:3, :3].T + np.linalg.inv(predicted_from_truth)[:3, 3]
-    distance = cKDTree(aligned, leafsize=10).query(truth)[0] * mm_per_unit
+    distance = KDTree(aligned).query(truth)[0] * mm_per_unit
     face = distance[region]
     scale = 1.0 / np.cbrt(np.linalg.det(predicted_from_truth[:3, :3]))
     return H3dsScore(
@@ -102,10 +104,8 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
     reverse = np.array([np.nan])
     if near.any():
         reverse = MeshQueries(truth).closest(torch.from_numpy(predicted.vertices[near])).distance.numpy() * mm_per_unit
-    from avatar_kit.render.raycast import vertex_normals
-
     cosine = (vertex_normals(truth)[region] * predicted.face_normals[to_prediction.face.numpy()[region]]).sum(1)
-    visible = visible_vertices(truth, cameras, mm_per_unit=mm_per_unit)
+    visible = visible_vertices(truth, cameras, tolerance=_VISIBLE_MM / mm_per_unit)
     return MetricScore(
         face_mm=float(distance[region].mean()),
         head_mm=float(distance.mean()),
@@ -114,21 +114,6 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
         normal_deg=float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()),
         watertight=is_watertight(predicted),
     )
-
-
-def visible_vertices(mesh: Mesh, cameras: tuple[Camera, ...], *, mm_per_unit: float = 1.0) -> Array:
-    """Which vertices lie inside some camera's picture with nothing in front of them, (V,) bool."""
-    queries = MeshQueries(mesh)
-    visible = np.zeros(len(mesh.vertices), bool)
-    for camera in cameras:
-        pixels, depth = camera.project(mesh.vertices)
-        inside = (depth > 0) & (pixels > 0).all(1) & (pixels[:, 0] < camera.width) & (pixels[:, 1] < camera.height)
-        directions = mesh.vertices - camera.centre
-        distance = np.linalg.norm(directions, axis=1)
-        origins = np.ascontiguousarray(np.broadcast_to(camera.centre, directions.shape))
-        hits = queries.cast_rays(torch.from_numpy(origins), torch.from_numpy(directions / distance[:, None]))
-        visible |= inside & (hits.depth.numpy() > distance - _VISIBLE_MM / mm_per_unit)
-    return visible
 
 
 def is_watertight(mesh: Mesh) -> bool:

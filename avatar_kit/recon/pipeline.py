@@ -1,0 +1,205 @@
+"""From a scene to a run's folder: align, fit, mesh, colours, pictures, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avatar_kit import __version__
+from avatar_kit.config import PRESETS, Config, to_dict
+from avatar_kit.conventions import scale_of
+from avatar_kit.mesh.extraction import extract
+from avatar_kit.mesh.files import write_mesh
+from avatar_kit.mesh.refine import onto_surface, subdivide
+from avatar_kit.prior.storage import HeadPrior, load_prior
+from avatar_kit.recon.align import align
+from avatar_kit.recon.appearance import vertex_colors
+from avatar_kit.recon.fit import FittedHead, fit
+from avatar_kit.render.visibility import visible_vertices
+from avatar_kit.types import Array, InputError, Mesh, Scene
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What a scene became.
+
+    Attributes:
+        mesh: world frame and unit, with vertex colours.
+        mean_head: the prior's mean head at the pose found first: the score to beat.
+        fitted: the field, its latent and the pose.
+        seconds: per stage.
+    """
+
+    scene: Scene
+    mesh: Mesh
+    mean_head: Mesh
+    fitted: FittedHead
+    seconds: dict[str, float]
+    preset: str
+    config: Config
+    seed: int
+    device: str
+
+    def report(self) -> dict[str, Any]:
+        """The content of report.json."""
+        last = self.fitted.curve[-1] if self.fitted.curve else {}
+        return {
+            "scene": self.scene.name, "views": list(self.scene.view_ids), "preset": self.preset, "device": self.device,
+            "seed": self.seed, "iterations": self.fitted.steps,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
+            "curve": self.fitted.curve,
+            "head_from_world": self.fitted.head_from_world.tolist(),
+            "mm_per_world_unit": self.scene.mm_per_world_unit,
+            "vertices": len(self.mesh.vertices), "faces": len(self.mesh.faces),
+            "config": to_dict(self.config), "versions": versions(),
+        }  # fmt: skip
+
+
+def reconstruct(
+    scene: Scene,
+    *,
+    prior: HeadPrior | None = None,
+    preset: str = "fast",
+    config: Config | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    seconds: float = float("inf"),
+    on_step: Callable[[int, dict[str, Any]], None] | None = None,
+) -> Reconstruction:
+    """Reconstruct the head of a scene.
+
+    Args:
+        prior: the shipped one by default.
+        config: settings; by default those of `preset`.
+        seconds: budget of the fit; it ends with what it has then.
+        on_step: called after each step of the fit.
+
+    Raises:
+        InputError: the fit found no head.
+    """
+    prior = prior or load_prior("default", device)
+    config = config or PRESETS[preset]
+    generator = torch.Generator().manual_seed(seed)
+    warm_up(prior, config, device)
+    clock, spent = time.perf_counter(), {}
+    start = align(scene, prior.mean_sdf, generator)
+    spent["align"] = time.perf_counter() - clock
+    clock = time.perf_counter()
+    fitted = fit(scene, prior, config, start, generator, device=torch.device(device), seconds=seconds, on_step=on_step)
+    spent["fit"] = time.perf_counter() - clock
+    clock = time.perf_counter()
+    mesh = head_mesh(fitted, scene, config)
+    if len(mesh.faces) == 0:
+        raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
+    world_from_head = np.linalg.inv(fitted.head_from_world)
+    mean_head = extract(prior.field, prior.mean_latent, config.mesh, cut_below=fitted.lowest_seen)
+    spent["mesh"] = time.perf_counter() - clock
+    clock = time.perf_counter()
+    mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted, scene)).transformed(world_from_head)
+    spent["texture"] = time.perf_counter() - clock
+    spent["total"] = sum(spent.values())
+    return Reconstruction(scene, mesh, mean_head.transformed(np.linalg.inv(start)), fitted, spent, preset, config, seed, device)
+
+
+def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
+    """The fitted surface in the head frame, refined where the photos see it."""
+    mesh = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen)
+    if not config.mesh.refine or len(mesh.faces) == 0:
+        return mesh
+    cell = 2.0 / config.mesh.resolution
+    world_from_head = np.linalg.inv(fitted.head_from_world)
+    cameras = tuple(photo.camera for photo in scene.photos)
+    seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
+    above = mesh.vertices[:, 1] > fitted.lowest_seen + cell  # the cut stays flat
+    finer, new = subdivide(mesh, (seen & above)[mesh.faces].all(1))
+    finer.vertices[new] = onto_surface(finer.vertices[new], fitted.field, fitted.latent, reach=cell)
+    return finer
+
+
+def warm_up(prior: HeadPrior, config: Config, device: str) -> None:
+    """Compile and load what the first step needs, so that the clock starts on work: a few rays on the mean head."""
+    from avatar_kit.recon.surface import differentiable_hits, search_grid
+
+    z = torch.linspace(-0.2, 0.2, 16, device=device)
+    origins = torch.stack([z, z, torch.full_like(z, 2.0)], dim=-1)
+    directions = torch.tensor([[0.0, 0.0, -1.0]], device=device).expand(16, 3).contiguous()
+    found = search_grid(prior.mean_sdf.to(device), origins, directions, coarse=config.rays.coarse, fine=config.rays.fine)
+    latent = prior.mean_latent.to(device).clone().requires_grad_()
+    hits = differentiable_hits(
+        prior.field.to(device), prior.field.condition(latent[None]), origins, directions, found.depth.nan_to_num(1.5, 1.5)
+    )
+    torch.optim.Adam([latent], fused=True)
+    hits.points.sum().backward()
+
+
+def write_run(result: Reconstruction, out: Path, *, extra: dict[str, Any] | None = None) -> list[Path]:
+    """Write a run's folder whole or not at all: it is made beside `out` and moved there.
+
+    Returns:
+        paths of mesh.ply, avatar.glb, preview.png, report.json and fit.safetensors.
+    """
+    from avatar_kit.recon.preview import preview_sheet
+
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write_mesh(part / "mesh.ply", result.mesh)
+        write_mesh(part / "avatar.glb", upright_in_metres(result))
+        preview_sheet(result).save(part / "preview.png", optimize=True)
+        report = result.report() | (extra or {})
+        (part / "report.json").write_text(json.dumps(report, indent=1))
+        _write_fit(part / "fit.safetensors", result)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return [out / name for name in ("mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors")]
+
+
+def upright_in_metres(result: Reconstruction) -> Mesh:
+    """The mesh for viewers: head frame axes (+y up, face towards +z), metres, at the head's true size."""
+    head_from_world: Array = result.fitted.head_from_world
+    metres = result.scene.mm_per_world_unit / 1000.0 / scale_of(head_from_world)
+    upright = result.mesh.transformed(head_from_world)
+    return Mesh(upright.vertices * metres, upright.faces, upright.colors)
+
+
+def _write_fit(file: Path, result: Reconstruction) -> None:
+    from safetensors.torch import save_file
+
+    fitted = result.fitted
+    state = {f"field.{name}": value for name, value in fitted.field.state_dict().items()}
+    state |= {f"radiance.{name}": value for name, value in fitted.radiance.state_dict().items()}
+    state |= {"latent": fitted.latent, "head_from_world": torch.from_numpy(fitted.head_from_world)}
+    metadata = {"format": "avatar-kit-fit-1", "config": json.dumps(to_dict(result.config))}
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, file, metadata)
+
+
+def versions() -> dict[str, str]:
+    """Of everything that shapes a result."""
+    from importlib.metadata import version
+
+    names = ("torch", "warp-lang", "numpy", "scipy", "trimesh")
+    return {"avatar-kit": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def log(message: str) -> None:
+    """One line to stderr, where progress goes."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()

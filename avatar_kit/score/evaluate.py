@@ -1,0 +1,51 @@
+"""Scoring of meshes and runs on disk against a scene's truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from avatar_kit.config import MeshConfig
+from avatar_kit.mesh.extraction import extract
+from avatar_kit.mesh.files import read_mesh
+from avatar_kit.prior.storage import load_prior
+from avatar_kit.recon.align import align
+from avatar_kit.scene.h3ds import H3dsFolder, read_reference
+from avatar_kit.scene.views import choose_views
+from avatar_kit.score.report import score_mesh
+from avatar_kit.types import Camera, InputError, Reference
+
+
+def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int] | None = None) -> dict[str, Any]:
+    """Scores of a mesh file or a run's folder, and of the mean head where the truth is a scene with photos.
+
+    Raises:
+        InputError: no mesh, no truth.
+    """
+    notes = mesh_or_run / "report.json"
+    mesh = read_mesh(mesh_or_run / "mesh.ply" if mesh_or_run.is_dir() else mesh_or_run)
+    if view_ids is None and notes.is_file():
+        view_ids = json.loads(notes.read_text())["views"]
+    if reference.is_file():
+        truth = read_mesh(reference)
+        return {mesh_or_run.name: score_mesh(mesh, Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None))}
+    truth_or_none = read_reference(reference)
+    if truth_or_none is None:
+        raise InputError(f"{reference}/full_head.obj: missing. --reference takes a scene with its true mesh, or a mesh.")
+    folder = H3dsFolder(reference)
+    ids = list(view_ids) if view_ids is not None else choose_views(folder, min(3, len(folder.view_ids)))
+    scene = folder.scene(ids)
+    cameras: tuple[Camera, ...] = tuple(photo.camera for photo in scene.photos)
+    unit = folder.mm_per_world_unit
+    prior = load_prior()
+    head_from_world = align(scene, prior.mean_sdf, torch.Generator().manual_seed(0))
+    mean_head = extract(prior.field, prior.mean_latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
+    return {
+        mesh_or_run.name: score_mesh(mesh, truth_or_none, cameras=cameras, mm_per_unit=unit),
+        "mean head": score_mesh(mean_head, truth_or_none, cameras=cameras, mm_per_unit=unit),
+    }

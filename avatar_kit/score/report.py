@@ -1,0 +1,47 @@
+"""Scores of a run beside those of the mean head, as JSON and as a table of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from avatar_kit.score.protocols import as_json, h3ds_score, metric_score
+from avatar_kit.types import Camera, Mesh, Reference
+
+if TYPE_CHECKING:
+    from avatar_kit.recon.pipeline import Reconstruction
+
+_COLUMNS = [
+    ("h3ds", "face_mm", "face"), ("h3ds", "face_p90_mm", "face 90 %"), ("h3ds", "head_mm", "head"),
+    ("metric", "face_mm", "face"), ("metric", "face_reverse_mm", "face back"), ("metric", "head_mm", "head"),
+    ("metric", "head_visible_mm", "head seen"), ("metric", "normal_deg", "normals deg"),
+]  # fmt: skip
+
+
+def score_mesh(mesh: Mesh, reference: Reference, *, cameras: tuple[Camera, ...] = (), mm_per_unit: float = 1.0) -> dict[str, Any]:
+    """Both protocols' scores of a mesh in the reference's frame, JSON-ready."""
+    return {
+        "h3ds": as_json(h3ds_score(mesh, reference, mm_per_unit=mm_per_unit)),
+        "metric": as_json(metric_score(mesh, reference, cameras=cameras, mm_per_unit=mm_per_unit)),
+    }
+
+
+def score_run(result: Reconstruction, reference: Reference) -> dict[str, Any]:
+    """Scores of a reconstruction and, as the score to beat, of the mean head at its starting pose."""
+    cameras = tuple(photo.camera for photo in result.scene.photos)
+    unit = result.scene.mm_per_world_unit
+    return {
+        "reconstruction": score_mesh(result.mesh, reference, cameras=cameras, mm_per_unit=unit),
+        "mean head": score_mesh(result.mean_head, reference, cameras=cameras, mm_per_unit=unit),
+    }
+
+
+def score_table(scores: dict[str, Any], protocol: str = "all") -> str:
+    """Rows of scores as aligned text; h3ds after ICP with scale, metric without any alignment; millimetres."""
+    columns = [column for column in _COLUMNS if protocol in ("all", column[0])]
+    width = max(len(name) for name in scores)
+    lines = [
+        " " * width + "".join(f"{kind:>13}" for kind, _, _ in columns),
+        f"{'mm':<{width}}" + "".join(f"{title:>13}" for _, _, title in columns),
+    ]
+    lines += [f"{name:<{width}}" + "".join(f"{row[kind][key]:>13.2f}" for kind, key, _ in columns) for name, row in scores.items()]
+    return "\n".join(lines)

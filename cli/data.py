@@ -1,0 +1,87 @@
+"""`avatar-kit data heads` and `avatar-kit data capture`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from avatar_kit_cli.options import check_output
+
+
+@click.group()
+def data() -> None:
+    """Make heads; photograph a head."""
+
+
+@data.command()
+@click.option("--source", default="anny", show_default=True, help="anny, ict:FILE or folder:DIR.")
+@click.option("--count", default=12, show_default=True)
+@click.option("--hair", type=click.Path(path_type=Path), help="A folder of MakeHuman hair styles (*.obj).")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--overwrite", is_flag=True)
+def heads(source: str, count: int, hair: Path | None, out: Path, seed: int, overwrite: bool) -> None:
+    """Write COUNT heads as .ply (head frame, millimetres) with heads.json, and a contact sheet, sheet.png."""
+    import json
+
+    from tqdm import tqdm
+
+    from avatar_kit.conventions import MM_PER_UNIT
+    from avatar_kit.heads.sampler import HeadSampler, open_source
+    from avatar_kit.mesh.files import write_mesh
+    from avatar_kit.render.sheet import contact_sheet
+    from avatar_kit.types import Mesh
+
+    check_output(out, overwrite)
+    sampler = HeadSampler(open_source(source), seed=seed, makehuman_hair=hair)
+    out.mkdir(parents=True, exist_ok=True)
+    made, notes = [], {}
+    for index in tqdm(range(count), unit="head"):
+        head = sampler.head(index)
+        mesh = head.mesh
+        write_mesh(out / f"{head.name}.ply", Mesh(mesh.vertices * MM_PER_UNIT, mesh.faces))
+        notes[head.name] = {
+            "attributes": head.attributes, "parts": {name: len(part.faces) for name, part in head.parts.items()},
+            "landmarks": {name: (point * MM_PER_UNIT).round(3).tolist() for name, point in head.landmarks.items()},
+        }  # fmt: skip
+        made.append(mesh)
+    (out / "heads.json").write_text(json.dumps(notes, indent=1))
+    contact_sheet(made).save(out / "sheet.png", optimize=True)
+    click.echo(out / "sheet.png")
+
+
+@data.command()
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+@click.option("--source", default="anny", show_default=True, help="anny, ict:FILE or folder:DIR.")
+@click.option("--index", default=0, show_default=True, help="Which head of the source.")
+@click.option("--hair", type=click.Path(path_type=Path), help="A folder of MakeHuman hair styles (*.obj).")
+@click.option("--size", default=512, show_default=True, help="Pixels along each side.")
+@click.option("--views", default=8, show_default=True, type=click.IntRange(1, 8))
+@click.option("--normal-bits", type=click.Choice(["8", "16"]), default="16", show_default=True, help="Of the normal maps.")
+@click.option("--normals-only", is_flag=True, help="TARGET is a scene with its truth: add normal maps to it.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--overwrite", is_flag=True)
+def capture(
+    target: Path | None, source: str, index: int, hair: Path | None, size: int, views: int, normal_bits: str, normals_only: bool, seed: int,
+    overwrite: bool,
+) -> None:  # fmt: skip
+    """Photograph a head into the scene folder TARGET: photos, masks, cameras, normal maps and truth."""
+    import numpy as np
+
+    from avatar_kit.scene.capture import NOTES, add_normals, capture_head
+    from avatar_kit.scene.h3ds import write_scene
+
+    if target is None:
+        raise click.UsageError("TARGET is missing: the scene folder to write, or with --normals-only the one to add to.")
+    if normals_only:
+        click.echo(f"{add_normals(target)} normal maps", err=True)
+        click.echo(target / "normal")
+        return
+    from avatar_kit.heads.sampler import HeadSampler, open_source
+
+    check_output(target, overwrite)
+    head = HeadSampler(open_source(source), seed=seed, makehuman_hair=hair).head(index)
+    photos, reference = capture_head(head, size=size, views=views, rng=np.random.default_rng([seed, index, 2]))
+    configs = {n: ids for n, ids in NOTES["view_configs"].items() if max(ids) < views}
+    write_scene(target, photos, reference=reference, notes={**NOTES, "view_configs": configs}, normal_bits=int(normal_bits))
+    click.echo(target)

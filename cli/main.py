@@ -1,0 +1,77 @@
+"""`avatar-kit`: the group of commands. Heavy imports happen inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "demo": ("avatar_kit_cli.recon", "demo", "Reconstruct a bundled head: six photos -> avatar and its error in millimetres."),
+    "recon": ("avatar_kit_cli.recon", "recon", "Reconstruct the head of a scene of posed photos."),
+    "eval": ("avatar_kit_cli.eval", "evaluate", "Score a mesh or a run against the truth."),
+    "prior": ("avatar_kit_cli.prior", "prior", "Train the head prior, or look inside one."),
+    "data": ("avatar_kit_cli.data", "data", "Make heads; photograph a head."),
+    "doctor": ("avatar_kit_cli.doctor", "doctor", "Versions, devices, backends and why one is missing."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module only to run that command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        return getattr(importlib.import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="avatar-kit")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Photos in, 3D head out."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command. Exit codes: 0 done, 2 usage, 3 bad input, 4 a needed backend is missing, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        cli.main(args=arguments, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: nothing was written.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        code = _exit_code(error)
+        if debug or code is None:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    from avatar_kit.backends import BackendMissing
+    from avatar_kit.types import InputError
+
+    return 3 if isinstance(error, InputError) else 4 if isinstance(error, BackendMissing) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Options that several commands share, and how they become settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from avatar_kit.config import PRESETS, Config, override
+
+
+def preset_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--preset, --set, --device and --seed."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Of every random draw."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+        click.option("--set", "overrides", multiple=True, metavar="STAGE.FIELD=VALUE", help="Replace a setting; repeatable."),
+        click.option("--preset", type=click.Choice(sorted(PRESETS)), default="fast", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def resolve_config(preset: str, overrides: tuple[str, ...]) -> Config:
+    """The preset with its overrides; a wrong one is a usage error."""
+    try:
+        return override(PRESETS[preset], overrides)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def check_output(out: Path, overwrite: bool) -> None:
+    """Refuse to replace a result that is already there."""
+    if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
+        raise click.UsageError(f"{out} already exists. Give --overwrite to replace it, or another --out.")

@@ -1,0 +1,147 @@
+"""Reading and writing scene folders; every defect gives a message that names the file and the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avatar_kit.scene.capture import add_normals, capture_head
+from avatar_kit.scene.h3ds import H3dsFolder, read_normal_map, write_normal_map, write_scene
+from avatar_kit.scene.views import choose_views, load_scene
+from avatar_kit.types import Head, InputError, Mesh
+
+
+@pytest.fixture
+def scene_folder(tmp_path: Path, sphere: Mesh, rng: np.random.Generator) -> Path:
+    head = Head("ball", {"body": sphere}, landmarks={"nose_tip": np.array([0, 0, 0.5])})
+    photos, reference = capture_head(head, size=96, views=6, rng=rng)
+    notes = {"view_configs": {"3": [0, 2, 3]}, "units": "mm"}
+    write_scene(tmp_path / "ball", photos, reference=reference, notes=notes)
+    return tmp_path / "ball"
+
+
+def test_round_trip(scene_folder: Path) -> None:
+    folder = H3dsFolder(scene_folder)
+    scene = folder.scene([0, 2])
+    assert [photo.name for photo in scene.photos] == ["image/img_0000.jpg", "image/img_0002.jpg"]
+    photo = scene.photos[0]
+    assert photo.image.shape == (96, 96, 3)
+    assert photo.image.dtype == np.float32
+    assert photo.normals is not None
+    reference = folder.reference()
+    assert reference is not None
+    radius = np.linalg.norm(reference.mesh.vertices - reference.mesh.vertices.mean(0), axis=1)
+    np.testing.assert_allclose(radius, 100, atol=2.0)  # 0.5 units of 200 mm
+    centre = reference.mesh.vertices.mean(0)
+    for size, inside in ((0.9, 1.0), (0.0, 1.0)):
+        pixels, _ = photo.camera.project(centre + size * (reference.mesh.vertices - centre))
+        assert photo.mask[tuple(np.floor(pixels).astype(int).T[::-1])].mean() == inside
+    assert photo.mask.mean() == pytest.approx(np.pi * (100 / 860 * 192) ** 2 / 96**2, rel=0.15)  # a disc, 820 to 900 mm away
+
+
+def test_normals_face_the_camera_and_point_outwards(scene_folder: Path) -> None:
+    photo = load_scene(scene_folder, views=1).photos[0]
+    assert photo.normals is not None
+    normals = photo.normals[photo.mask]
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-4)
+    rows, columns = np.nonzero(photo.mask)
+    middle = (np.abs(rows - rows.mean()) < 3) & (np.abs(columns - columns.mean()) < 3)
+    assert (normals[middle] @ (0, 0, -1) > 0.98).all()
+    right, low = columns > columns.max() - 4, rows > rows.max() - 4
+    assert (normals[right][:, 0] > 0.7).all()
+    assert (normals[low][:, 1] > 0.7).all()
+
+
+@pytest.mark.parametrize(("bits", "degrees"), [(16, 0.01), (8, 0.6)])
+def test_normal_maps_survive_the_file(tmp_path: Path, rng: np.random.Generator, bits: int, degrees: float) -> None:
+    normals = rng.normal(size=(20, 30, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals[:5] = 0
+    write_normal_map(tmp_path / "n.png", normals, bits=bits)
+    back = read_normal_map(tmp_path / "n.png")
+    assert np.array_equal(back[:5], np.zeros((5, 30, 3)))
+    angle = np.degrees(np.linalg.norm(np.cross(back[5:], normals[5:]), axis=-1))
+    assert angle.max() < degrees
+
+
+def test_normals_can_be_added_to_a_scene_with_a_truth(scene_folder: Path) -> None:
+    before = read_normal_map(scene_folder / "normal/normal_0001.png")
+    for file in (scene_folder / "normal").iterdir():
+        file.unlink()
+    assert add_normals(scene_folder) == 6
+    after = read_normal_map(scene_folder / "normal/normal_0001.png")
+    both = (np.abs(before).sum(-1) > 0) & (np.abs(after).sum(-1) > 0)
+    cosine = (before * after).sum(-1)[both]
+    assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean() < 1.5  # the first were averaged over 2 x 2 samples
+
+
+def _drop_mask(path: Path) -> None:
+    (path / "mask/mask_0002.png").unlink()
+
+
+def _shrink_mask(path: Path) -> None:
+    Image.fromarray(np.zeros((50, 96), np.uint8)).save(path / "mask/mask_0002.png")
+
+
+def _white_mask(path: Path) -> None:
+    Image.fromarray(np.full((96, 96), 255, np.uint8)).save(path / "mask/mask_0002.png")
+
+
+def _black_mask(path: Path) -> None:
+    Image.fromarray(np.zeros((96, 96), np.uint8)).save(path / "mask/mask_0002.png")
+
+
+def _corrupt_photo(path: Path) -> None:
+    data = (path / "image/img_0002.jpg").read_bytes()
+    (path / "image/img_0002.jpg").write_bytes(data[: len(data) // 3])
+
+
+def _edit_cameras(path: Path, change: str) -> None:
+    with np.load(path / "cameras.npz") as pack:
+        arrays = {name: pack[name] for name in pack.files}
+    if change == "drop":
+        del arrays["world_mat_2"]
+    elif change == "nan":
+        arrays["world_mat_2"][0, 0] = np.nan
+    else:
+        arrays["world_mat_2"] = arrays["world_mat_2"] @ np.diag([-1.0, 1, 1, 1])
+    np.savez(path / "cameras.npz", **arrays)
+
+
+DEFECTS = {
+    "missing mask": (_drop_mask, "mask_0002.png: missing.*Add a mask"),
+    "mask of another size": (_shrink_mask, "mask_0002.png: is 96 x 50.*same size"),
+    "white mask": (_white_mask, "mask_0002.png: is all white"),
+    "black mask": (_black_mask, "mask_0002.png: is all black"),
+    "corrupt photo": (_corrupt_photo, "img_0002.jpg: cannot be read.*Export"),
+    "camera missing": (lambda path: _edit_cameras(path, "drop"), "cameras.npz: lacks world_mat_2.*Add it"),
+    "camera with NaN": (lambda path: _edit_cameras(path, "nan"), "cameras.npz: world_mat_2 holds NaN.*export it again"),
+    "mirrored camera": (lambda path: _edit_cameras(path, "mirror"), "cameras.npz: world_mat_2 is mirrored"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_defects_are_named_with_file_and_remedy(scene_folder: Path, name: str) -> None:
+    load_scene(scene_folder, views=3)
+    damage, message = DEFECTS[name]
+    damage(scene_folder)
+    with pytest.raises(InputError, match=message):
+        load_scene(scene_folder, views=3)
+
+
+def test_more_views_than_photos(scene_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"found 6 photos, --views asked for 9\. Use --views 1 to 6"):
+        load_scene(scene_folder, views=9)
+
+
+def test_views_follow_the_scene_else_the_papers_layout(scene_folder: Path) -> None:
+    assert choose_views(H3dsFolder(scene_folder), 3) == [0, 2, 3]
+    (scene_folder / "views.json").write_text(json.dumps({}))
+    folder = H3dsFolder(scene_folder)
+    assert choose_views(folder, 3)[1:] == [2, 3]
+    assert choose_views(folder, 1)[0] in (0, 1)
+    assert choose_views(folder, 6) == [0, 1, 2, 3, 4, 5]

@@ -1,0 +1,100 @@
+"""Metrics: known damages make them worse by known amounts, and the h3ds protocol is the package's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from avatar_kit.conventions import rotation_xyz_deg, similarity
+from avatar_kit.render.visibility import visible_vertices
+from avatar_kit.scene.cameras import orbit_camera
+from avatar_kit.score.protocols import h3ds_score, is_watertight, metric_score
+from avatar_kit.types import InputError, Mesh, Reference
+
+
+@pytest.fixture
+def truth() -> Reference:
+    """An ellipsoid of 160 x 220 x 200 mm; the nose tip is its foremost vertex."""
+    shape = trimesh.creation.icosphere(subdivisions=5)
+    mesh = Mesh(np.asarray(shape.vertices) * (80.0, 110.0, 100.0), np.asarray(shape.faces, np.int32))
+    return Reference(mesh, {"nose_tip": int(mesh.vertices[:, 2].argmax())}, None)
+
+
+def grown(mesh: Mesh, mm: float) -> Mesh:
+    normals = mesh.vertices / np.square([80.0, 110.0, 100.0])
+    return Mesh(mesh.vertices + mm * normals / np.linalg.norm(normals, axis=1, keepdims=True), mesh.faces)
+
+
+def test_a_perfect_mesh_scores_zero(truth: Reference) -> None:
+    metric, h3ds = metric_score(truth.mesh, truth), h3ds_score(truth.mesh, truth)
+    assert metric.face_mm < 1e-4
+    assert h3ds.face_mm < 1e-3
+    assert metric.watertight
+    assert metric.normal_deg < 2.0  # vertex against face normals
+
+
+def test_metric_measures_an_offset_to_the_digit(truth: Reference) -> None:
+    score = metric_score(grown(truth.mesh, 2.0), truth)
+    assert score.face_mm == pytest.approx(2.0, abs=0.02)
+    assert score.head_mm == pytest.approx(2.0, abs=0.02)
+    assert score.face_reverse_mm == pytest.approx(2.0, abs=0.02)
+
+
+def test_h3ds_absorbs_a_size_error_and_metric_does_not(truth: Reference) -> None:
+    smaller = Mesh(truth.mesh.vertices * 0.95, truth.mesh.faces)
+    h3ds = h3ds_score(smaller, truth)
+    assert h3ds.face_mm < 0.35 * h3ds.face_raw_mm
+    assert h3ds.scale == pytest.approx(1 / 0.95, abs=0.03)
+    assert metric_score(smaller, truth).head_mm > 4.0
+
+
+def test_h3ds_undoes_a_motion(truth: Reference) -> None:
+    moved = truth.mesh.transformed(similarity(1.0, rotation_xyz_deg(2.0, 3.0, -1.0), np.array([2.0, 1.0, -1.5])))
+    assert h3ds_score(moved, truth).face_mm < 0.5 * h3ds_score(moved, truth).face_raw_mm
+
+
+def test_noise_and_missing_parts_make_it_worse(truth: Reference, rng: np.random.Generator) -> None:
+    noisy = Mesh(truth.mesh.vertices + rng.normal(0, 1.0, truth.mesh.vertices.shape), truth.mesh.faces)
+    assert metric_score(noisy, truth).normal_deg > metric_score(truth.mesh, truth).normal_deg + 5
+    kept = truth.mesh.vertices[truth.mesh.faces][..., 1].max(1) < 60
+    topless = Mesh(truth.mesh.vertices, truth.mesh.faces[kept])
+    score = metric_score(topless, truth)
+    assert score.head_mm > 1.0
+    assert not score.watertight
+
+
+def test_h3ds_protocol_matches_the_package(truth: Reference, rng: np.random.Generator) -> None:
+    numeric = pytest.importorskip("h3ds.numeric", reason="the h3ds package is not installed")
+    from h3ds.mesh import Mesh as PackageMesh
+
+    predicted = Mesh(truth.mesh.vertices * 1.02 + rng.normal(0, 0.5, truth.mesh.vertices.shape) + (1, 2, 0), truth.mesh.faces)
+    nose = truth.mesh.vertices[truth.landmarks["nose_tip"]]
+    region = np.flatnonzero(np.linalg.norm(truth.mesh.vertices - nose, axis=1) < 95)
+    theirs_true, theirs = PackageMesh(), PackageMesh()
+    theirs_true.vertices, theirs_true.faces = truth.mesh.vertices, truth.mesh.faces
+    theirs.vertices, theirs.faces = predicted.vertices, predicted.faces
+    _, motion = numeric.perform_icp(theirs_true, theirs, region)
+    aligned = numeric.transform_mesh(theirs, np.linalg.inv(motion))
+    face = numeric.unidirectional_chamfer_distance(truth.mesh.vertices[region], aligned.vertices).mean()
+    assert h3ds_score(predicted, truth).face_mm == pytest.approx(face, abs=1e-4)
+
+
+def test_what_no_view_sees_is_told_apart(truth: Reference) -> None:
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=900, target=np.zeros(3), focal_px=800, size=400)
+    visible = visible_vertices(truth.mesh, (camera,), tolerance=1.0)
+    assert visible[truth.mesh.vertices[:, 2] > 30].all()
+    assert not visible[truth.mesh.vertices[:, 2] < 0].any()
+
+
+def test_a_reference_without_a_nose_is_rejected(truth: Reference) -> None:
+    with pytest.raises(InputError, match="nose_tip"):
+        metric_score(truth.mesh, Reference(truth.mesh, {}, None))
+
+
+def test_watertightness_sees_a_missing_and_a_flipped_face(sphere: Mesh) -> None:
+    assert is_watertight(sphere)
+    assert not is_watertight(Mesh(sphere.vertices, sphere.faces[1:]))
+    flipped = sphere.faces.copy()
+    flipped[0] = flipped[0][::-1]
+    assert not is_watertight(Mesh(sphere.vertices, flipped))
