@@ -28,7 +28,7 @@ class FieldConfig:
 class RadianceConfig:
     """The radiance field: Q (position to features) and R (features, normal and view to colour); section 3.3."""
 
-    q_frequencies: int = 4
+    q_frequencies: int = 6
     q_layers: int = 2
     q_width: int = 64
     q_skip: int = 0  # layer that sees the input again; 0 for none
@@ -79,7 +79,7 @@ class FitConfig:
     learning_rate_latent: float = 2e-2
     learning_rate_grid: float = 1e-2
     learning_rate_decoder: float = 1e-4
-    learning_rate_radiance: float = 4e-3
+    learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1
     mask_weight: float = 50.0
     normal_weight: float = 1.0

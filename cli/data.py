@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -58,12 +59,13 @@ def heads(source: str, count: int, hair: Path | None, out: Path, seed: int, over
 @click.option("--size", default=512, show_default=True, help="Pixels along each side.")
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 8))
 @click.option("--normal-bits", type=click.Choice(["8", "16"]), default="16", show_default=True, help="Of the normal maps.")
+@click.option("--part-faces", type=int, help="Simplify hair and clothes to at most this many triangles each.")
 @click.option("--normals-only", is_flag=True, help="TARGET is a scene with its truth: add normal maps to it.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--overwrite", is_flag=True)
 def capture(
-    target: Path | None, source: str, index: int, hair: Path | None, size: int, views: int, normal_bits: str, normals_only: bool, seed: int,
-    overwrite: bool,
+    target: Path | None, source: str, index: int, hair: Path | None, size: int, views: int, normal_bits: str,
+    part_faces: int | None, normals_only: bool, seed: int, overwrite: bool,
 ) -> None:  # fmt: skip
     """Photograph a head into the scene folder TARGET: photos, masks, cameras, normal maps and truth."""
     import numpy as np
@@ -78,9 +80,12 @@ def capture(
         click.echo(target / "normal")
         return
     from avatar_kit.heads.sampler import HeadSampler, open_source
+    from avatar_kit.heads.surgery import simplified
 
     check_output(target, overwrite)
     head = HeadSampler(open_source(source), seed=seed, makehuman_hair=hair).head(index)
+    if part_faces:
+        head = dataclasses.replace(head, parts={name: simplified(part, part_faces) for name, part in head.parts.items()})
     photos, reference = capture_head(head, size=size, views=views, rng=np.random.default_rng([seed, index, 2]))
     configs = {n: ids for n, ids in NOTES["view_configs"].items() if max(ids) < views}
     write_scene(target, photos, reference=reference, notes={**NOTES, "view_configs": configs}, normal_bits=int(normal_bits))

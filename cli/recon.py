@@ -62,6 +62,7 @@ def run(
     from avatar_kit.recon.pipeline import log, reconstruct, write_run
     from avatar_kit.scene.h3ds import read_reference
     from avatar_kit.scene.views import load_scene
+    from avatar_kit.score.picture import error_sheet
     from avatar_kit.score.report import score_run, score_table
 
     device = pick_device(device)
@@ -79,11 +80,17 @@ def run(
         f"reconstructed in {result.seconds['total']:.1f} s: " + ", ".join(f"{k} {v:.1f}" for k, v in result.seconds.items() if k != "total")
     )
     extra: dict[str, Any] = {}
+    picture = None
     reference = read_reference(scene)
     if reference is not None:
-        extra["scores"] = score_run(result, reference)
+        extra["scores"] = score_run(result, prior, reference)
         log(score_table(extra["scores"]))
-    return write_run(result, out, extra=extra)
+        picture = error_sheet(result, reference)
+    paths = write_run(result, out, extra=extra)
+    if picture is not None:
+        picture.save(out / "errors.png", optimize=True)
+        paths.append(out / "errors.png")
+    return paths
 
 
 def _ids(text: str | None) -> list[int] | None:

@@ -46,7 +46,7 @@ def head_grid(body: Mesh) -> HeadGrid:
     axis = torch.linspace(BOX_MIN, BOX_MAX, _COARSE)
     nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     coarse = MeshQueries(body).signed_distance(nodes).reshape(_COARSE, _COARSE, _COARSE).numpy()
-    distance = ndimage.zoom(coarse, (_FINE / _COARSE,) * 3, order=3, grid_mode=False)
+    distance = np.asarray(ndimage.zoom(coarse, (_FINE / _COARSE,) * 3, order=3, grid_mode=False))
     fine = np.linspace(BOX_MIN, BOX_MAX, _FINE)
     x, y, z = np.meshgrid(fine, fine, fine, indexing="ij")
     upper = body.vertices[(body.vertices[:, 1] > 0.1) & (np.abs(body.vertices[:, 0]) < 0.5)]

@@ -74,7 +74,7 @@ def _closed_volume(strips: Mesh, grid: HeadGrid) -> Mesh | None:
     distance = MeshQueries(strips).closest(nodes).distance.numpy().reshape(n, n, n)
     values = distance - _STRIP_HALF_THICKNESS
     solid = (values < 0) | (grid.body < 0)
-    enclosed = ndimage.binary_fill_holes(solid) & ~solid
+    enclosed = np.asarray(ndimage.binary_fill_holes(solid)) & ~solid
     step = (BOX_MAX - BOX_MIN) / (n - 1)
     values = np.where(enclosed, -0.5 * step, values)
     values = ndimage.gaussian_filter(values, 0.5)

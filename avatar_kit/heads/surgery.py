@@ -70,3 +70,15 @@ def cut_by_plane(mesh: Mesh, point: Array, normal: Array) -> Mesh:
         return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
     merged = Trimesh(vertices, faces, process=True)  # the cut leaves a vertex of its own to each face
     return close_holes(Mesh(np.asarray(merged.vertices), np.asarray(merged.faces, np.int32)))
+
+
+def simplified(mesh: Mesh, faces: int) -> Mesh:
+    """The mesh with at most about `faces` triangles, by quadric edge collapse; a smaller mesh is returned as it is."""
+    if len(mesh.faces) <= faces:
+        return mesh
+    import fast_simplification
+
+    vertices, kept = fast_simplification.simplify(  # pyright: ignore[reportAssignmentType]
+        np.ascontiguousarray(mesh.vertices, np.float64), np.ascontiguousarray(mesh.faces, np.int32), target_count=faces
+    )
+    return Mesh(np.asarray(vertices), np.asarray(kept, np.int32))

@@ -20,11 +20,21 @@ def marching_cubes(values: torch.Tensor, *, low: float = BOX_MIN, high: float = 
     """
     n = values.shape[0]
     closed = values.detach().float().clone()
-    outside = (high - low) / (n - 1) * 1e-3
+    step = (high - low) / (n - 1)
     for axis in range(3):
         for end in (0, n - 1):
-            closed.select(axis, end).clamp_(min=outside)
+            closed.select(axis, end).clamp_(min=step * 1e-3)
+    inside = closed < 0
+    if not inside.any():
+        return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+    first, last = [], []  # the cells outside the inside's bounding box have no surface
+    for axis in range(3):
+        others = [other for other in range(3) if other != axis]
+        used = inside.any(dim=others[1]).any(dim=others[0]).nonzero()[:, 0]
+        first.append(int(used[0]) - 1)
+        last.append(int(used[-1]) + 1)
+    part = closed[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
     vertices, indices = wp.geometry.IsoSurfaceMarchingCubes.extract(
-        wp.from_torch(closed.contiguous()), 0.0, lower=(low,) * 3, upper=(high,) * 3
+        wp.from_torch(part.contiguous()), 0.0, lower=[low + step * a for a in first], upper=[low + step * b for b in last]
     )
     return Mesh(np.array(vertices.numpy()), indices.numpy().reshape(-1, 3).astype(np.int32))

@@ -83,7 +83,7 @@ def _kernel(dtype: torch.dtype) -> wp.Kernel:
         v = directions[i]
         step = (b - a) / real(coarse - 1)
         before = real(0.0)
-        found = int(-1)
+        found = int(-1)  # a variable to Warp
         least = real(wp.inf)
         least_at = a
         for k in range(coarse):

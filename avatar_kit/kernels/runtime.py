@@ -6,12 +6,27 @@ cache folder, so that only the first run on a machine pays. Tensors are shared w
 
 from __future__ import annotations
 
+import os
+
 import torch
 import warp as wp
 
-wp.config.log_level = wp.LOG_ERROR
-wp.config.enable_backward = False  # gradients are written by hand; adjoints would triple the compile time
-wp.init()
+
+def _init_quietly() -> None:
+    """Start Warp without its native library's line about a missing CUDA driver, which alarms who has no GPU."""
+    wp.config.log_level = wp.LOG_ERROR
+    wp.config.enable_backward = False  # gradients are written by hand; adjoints would triple the compile time
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        wp.init()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+_init_quietly()
 
 FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
 

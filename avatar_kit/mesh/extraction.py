@@ -33,7 +33,7 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
 
 
 @torch.no_grad()
-def narrow_band(field: HeadField, latent: Tensor, config: MeshConfig, *, chunk: int = 65536) -> Tensor:
+def narrow_band(field: HeadField, latent: Tensor, config: MeshConfig, *, chunk: int = 8192) -> Tensor:
     """The field at the nodes of the fine grid: exact near the surface, interpolated from
     grids of half the resolution elsewhere."""
     values, cells = sdf_on_grid(field, latent, config.coarse), config.coarse

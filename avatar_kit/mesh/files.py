@@ -27,8 +27,8 @@ def read_mesh(file: Path) -> Mesh:
     if len(loaded.faces) == 0:
         raise InputError(f"{file}: holds no triangles. A mesh with faces is needed.")
     colors = None
-    if loaded.visual.kind == "vertex":
-        colors = np.asarray(loaded.visual.vertex_colors[:, :3]) / 255.0
+    if getattr(loaded.visual, "kind", None) == "vertex":
+        colors = np.asarray(getattr(loaded.visual, "vertex_colors"))[:, :3] / 255.0  # noqa: B009 (textured visuals lack it)
     return Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32), colors)
 
 
@@ -44,7 +44,7 @@ def write_mesh(file: Path, mesh: Mesh) -> None:
 
 
 def write_obj(file: Path, mesh: Mesh) -> None:
-    """Write vertices (to a micrometre where the unit is the millimetre) and faces as text, in order, as the H3DS folder has them."""
-    lines = [f"v {x:.3f} {y:.3f} {z:.3f}" for x, y, z in mesh.vertices.tolist()]
+    """Write vertices, with two decimals, and faces as text, in order, as the H3DS folder has them."""
+    lines = [f"v {x:.2f} {y:.2f} {z:.2f}" for x, y, z in mesh.vertices.tolist()]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
     file.write_text("\n".join(lines) + "\n")

@@ -50,7 +50,7 @@ class HeadPrior:
 
 
 @torch.no_grad()
-def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 65536) -> Tensor:
+def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 8192) -> Tensor:
     """The field of one head at all nodes of a grid over the box: (cells + 1,) * 3, indexed [x, y, z], units."""
     axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=latent.device)
     nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)

@@ -45,12 +45,12 @@ def align(scene: Scene, mean_sdf: Tensor, generator: torch.Generator, *, image_s
         candidate = _delta(parameters * _SPREAD) @ start
         return _misfit(candidate, rays, sdf, gradient) + float(weight @ parameters**2)
 
-    loose = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-3])
-    few = dict(method="Nelder-Mead", options=dict(maxfev=90, xatol=1e-3, fatol=1e-5, initial_simplex=None))
+    loose = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 1e-2])
     hypotheses = []
     for yaw, height in itertools.product(_YAWS_DEG, (-0.6, 0.6)):
         guess = np.array([0.0, height, 0.0, np.radians(yaw) / _SPREAD[3], 0.0, 0.0, 0.0])
-        found = minimize(error, guess, args=(loose,), **{**few, "options": {**few["options"], "initial_simplex": _simplex(guess)}})
+        options = dict(maxfev=90, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
+        found = minimize(error, guess, args=(loose,), method="Nelder-Mead", options=options)
         hypotheses.append((found.fun, tuple(found.x)))
     best = np.array(min(hypotheses)[1])
     for _ in range(2):
@@ -132,5 +132,5 @@ def _misfit(head_from_world: Array, rays: Rays, sdf: Tensor, gradient: Tensor) -
         normals = torch.nn.functional.normalize(gradient[index[:, 0], index[:, 1], index[:, 2]], dim=-1)
         cosine = (normals * (rays.normals[use] @ rotation.T)).sum(-1)
         normal_weight = weight[use]
-        total = total + 0.05 * ((1.0 - cosine) * normal_weight).sum() / normal_weight.sum()
+        total = total + 0.15 * ((1.0 - cosine) * normal_weight).sum() / normal_weight.sum()
     return float(total)

@@ -27,6 +27,7 @@ from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
 from avatar_kit.recon.appearance import vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
+from avatar_kit.render.raycast import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.types import Array, InputError, Mesh, Scene
 
@@ -37,15 +38,15 @@ class Reconstruction:
 
     Attributes:
         mesh: world frame and unit, with vertex colours.
-        mean_head: the prior's mean head at the pose found first: the score to beat.
         fitted: the field, its latent and the pose.
+        start: head_from_world before the fit, where the mean head, the score to beat, stands.
         seconds: per stage.
     """
 
     scene: Scene
     mesh: Mesh
-    mean_head: Mesh
     fitted: FittedHead
+    start: Array
     seconds: dict[str, float]
     preset: str
     config: Config
@@ -106,13 +107,12 @@ def reconstruct(
     if len(mesh.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
     world_from_head = np.linalg.inv(fitted.head_from_world)
-    mean_head = extract(prior.field, prior.mean_latent, config.mesh, cut_below=fitted.lowest_seen)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
-    mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted, scene)).transformed(world_from_head)
+    mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted)).transformed(world_from_head)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, mean_head.transformed(np.linalg.inv(start)), fitted, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, fitted, start, spent, preset, config, seed, device)
 
 
 def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
@@ -125,8 +125,9 @@ def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
     cameras = tuple(photo.camera for photo in scene.photos)
     seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
     above = mesh.vertices[:, 1] > fitted.lowest_seen + cell  # the cut stays flat
-    finer, new = subdivide(mesh, (seen & above)[mesh.faces].all(1))
-    finer.vertices[new] = onto_surface(finer.vertices[new], fitted.field, fitted.latent, reach=cell)
+    finer, new = subdivide(mesh, np.all((seen & above)[mesh.faces], axis=1))
+    normals = vertex_normals(finer)[new]
+    finer.vertices[new] = onto_surface(finer.vertices[new], normals, fitted.field, fitted.latent, reach=cell)
     return finer
 
 

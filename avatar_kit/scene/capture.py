@@ -7,12 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from avatar_kit.conventions import MM_PER_UNIT, Array, similarity, transform_points
+from avatar_kit.conventions import MM_PER_UNIT, similarity, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.render.raycast import Rendering, render_mesh
 from avatar_kit.scene import h3ds
 from avatar_kit.scene.cameras import orbit_camera
-from avatar_kit.types import Camera, Head, InputError, Mesh, Photo, Reference, concatenate
+from avatar_kit.types import Array, Camera, Head, InputError, Mesh, Photo, Reference, concatenate
 
 # the paper's six views and two more to look at: (yaw, pitch) in degrees
 LAYOUT = [(0, 0), (0, -20), (45, 0), (-45, 0), (90, 0), (-90, 0), (20, 10), (-65, 5)]
@@ -67,7 +67,7 @@ def add_normals(folder: Path) -> int:
 
 def _inside_box(mesh: Mesh) -> Array:
     """Faces within the field's box: what lies outside can be in no reconstruction."""
-    return (np.abs(mesh.vertices[mesh.faces]) < 1.0).all((1, 2))
+    return np.all(np.abs(mesh.vertices[mesh.faces]) < 1.0, axis=(1, 2))
 
 
 def _photograph(queries: MeshQueries, camera: Camera, lights: Array, rng: np.random.Generator, *, name: str) -> Photo:

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from avatar_kit.config import MeshConfig
-from avatar_kit.mesh.extraction import extract
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.prior.storage import load_prior
 from avatar_kit.recon.align import align
 from avatar_kit.scene.h3ds import H3dsFolder, read_reference
 from avatar_kit.scene.views import choose_views
-from avatar_kit.score.report import score_mesh
+from avatar_kit.score.report import mean_head_mesh, score_mesh
 from avatar_kit.types import Camera, InputError, Reference
 
 
@@ -44,7 +41,7 @@ def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int]
     unit = folder.mm_per_world_unit
     prior = load_prior()
     head_from_world = align(scene, prior.mean_sdf, torch.Generator().manual_seed(0))
-    mean_head = extract(prior.field, prior.mean_latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
+    mean_head = mean_head_mesh(prior, head_from_world)
     return {
         mesh_or_run.name: score_mesh(mesh, truth_or_none, cameras=cameras, mm_per_unit=unit),
         "mean head": score_mesh(mean_head, truth_or_none, cameras=cameras, mm_per_unit=unit),

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from avatar_kit.config import MeshConfig
+from avatar_kit.mesh.extraction import extract
+from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.score.protocols import as_json, h3ds_score, metric_score
-from avatar_kit.types import Camera, Mesh, Reference
+from avatar_kit.types import Array, Camera, Mesh, Reference
 
 if TYPE_CHECKING:
     from avatar_kit.recon.pipeline import Reconstruction
@@ -25,14 +30,20 @@ def score_mesh(mesh: Mesh, reference: Reference, *, cameras: tuple[Camera, ...] 
     }
 
 
-def score_run(result: Reconstruction, reference: Reference) -> dict[str, Any]:
+def score_run(result: Reconstruction, prior: HeadPrior, reference: Reference) -> dict[str, Any]:
     """Scores of a reconstruction and, as the score to beat, of the mean head at its starting pose."""
     cameras = tuple(photo.camera for photo in result.scene.photos)
     unit = result.scene.mm_per_world_unit
+    mean_head = mean_head_mesh(prior, result.start)
     return {
         "reconstruction": score_mesh(result.mesh, reference, cameras=cameras, mm_per_unit=unit),
-        "mean head": score_mesh(result.mean_head, reference, cameras=cameras, mm_per_unit=unit),
+        "mean head": score_mesh(mean_head, reference, cameras=cameras, mm_per_unit=unit),
     }
+
+
+def mean_head_mesh(prior: HeadPrior, head_from_world: Array) -> Mesh:
+    """The prior's mean head in the world frame."""
+    return extract(prior.field, prior.mean_latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
 
 
 def score_table(scores: dict[str, Any], protocol: str = "all") -> str:

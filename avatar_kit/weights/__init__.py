@@ -1,0 +1,1 @@
+"""Shipped data: the head prior with its card, and the scene of `avatar-kit demo`."""

