@@ -61,7 +61,7 @@ class RaysConfig:
     """Sampling of rays and the search for their first hit (section 3.2)."""
 
     per_step: int = 2048
-    inside_share: float = 0.72  # of the rays that start in the masks; the others lie around their outline
+    inside_share: float = 0.65  # of the rays that start in the masks; the others lie around their outline
     search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself
     coarse: int = 64  # N_p
     fine: int = 8  # N_f
@@ -81,7 +81,7 @@ class FitConfig:
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1
-    mask_weight: float = 50.0
+    mask_weight: float = 100.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-3
     anchor_weight: float = 2.0  # to the starting field, where no ray has hit
@@ -95,7 +95,7 @@ class SilhouetteConfig:
     alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
     alpha_start: float = 60.0  # ... and at the start, from where it grows geometrically
     align_steps: int = 60  # steps that fit the head's pose (7 parameters) and latent before the fit
-    pose_learning_rate: float = 5e-4  # of the pose during the fit; 0 holds it
+    pose_learning_rate: float = 1e-4  # of the pose during the fit; 0 holds it
 
 
 @dataclass(frozen=True)

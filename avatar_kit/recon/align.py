@@ -23,6 +23,7 @@ _RAYS = 1500
 _CLIP = 0.25  # units: a ray's silhouette error counts up to this, so that shoulders the mean head lacks cannot pull
 _LOW, _LOW_WEIGHT = -0.45, 0.15  # below this height (the neck) busts differ from the mean head, so rays count less
 _YAWS_DEG = (0.0, -25.0, 25.0)
+_REFINED = 3  # hypotheses that are followed to the end
 _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians(8), 0.05])  # of the parameters
 
 
@@ -45,17 +46,22 @@ def align(scene: Scene, mean_sdf: Tensor, generator: torch.Generator, *, image_s
         candidate = _delta(parameters * _SPREAD) @ start
         return _misfit(candidate, rays, sdf, gradient) + float(weight @ parameters**2)
 
-    loose = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 1e-2])
+    loose = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])
     hypotheses = []
     for yaw, height in itertools.product(_YAWS_DEG, (-0.6, 0.6)):
         guess = np.array([0.0, height, 0.0, np.radians(yaw) / _SPREAD[3], 0.0, 0.0, 0.0])
         options = dict(maxfev=90, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
         found = minimize(error, guess, args=(loose,), method="Nelder-Mead", options=options)
         hypotheses.append((found.fun, tuple(found.x)))
-    best = np.array(min(hypotheses)[1])
-    for _ in range(2):
-        options = dict(maxfev=260, xatol=1e-3, fatol=1e-6, initial_simplex=_simplex(best, 0.3))
-        best = minimize(error, best, args=(loose,), method="Nelder-Mead", options=options).x
+    refined = []
+    for _, start_at in sorted(hypotheses)[:_REFINED]:
+        best = np.array(start_at)
+        for size in (0.4, 0.2):
+            options = dict(maxfev=200, xatol=1e-3, fatol=1e-6, initial_simplex=_simplex(best, size))
+            found = minimize(error, best, args=(loose,), method="Nelder-Mead", options=options)
+            best = found.x
+        refined.append((found.fun, tuple(best)))
+    best = np.array(min(refined)[1])
     return _delta(best * _SPREAD) @ start
 
 
@@ -132,5 +138,5 @@ def _misfit(head_from_world: Array, rays: Rays, sdf: Tensor, gradient: Tensor) -
         normals = torch.nn.functional.normalize(gradient[index[:, 0], index[:, 1], index[:, 2]], dim=-1)
         cosine = (normals * (rays.normals[use] @ rotation.T)).sum(-1)
         normal_weight = weight[use]
-        total = total + 0.15 * ((1.0 - cosine) * normal_weight).sum() / normal_weight.sum()
+        total = total + 0.3 * ((1.0 - cosine) * normal_weight).sum() / normal_weight.sum()
     return float(total)
