@@ -84,7 +84,6 @@ class FitConfig:
     mask_weight: float = 100.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-3
-    anchor_weight: float = 2.0  # to the starting field, where no ray has hit
     smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes
 
 
@@ -136,7 +135,7 @@ PRESETS: dict[str, Config] = {
         rays=RaysConfig(search="field"),
         fit=FitConfig(
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-3, learning_rate_grid=1e-3,
-            learning_rate_radiance=1e-4, color_weight=1.0, anchor_weight=0.0, smooth_weight=0.0,
+            learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
     ),
 }  # fmt: skip

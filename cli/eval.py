@@ -6,6 +6,7 @@ import json as json_module
 from pathlib import Path
 
 import click
+from avatar_kit_cli.options import parse_view_ids
 
 
 @click.command("eval")
@@ -24,8 +25,7 @@ def evaluate(mesh_or_run: Path, reference: Path, protocol: str, views: str | Non
     from avatar_kit.score.evaluate import evaluate_path
     from avatar_kit.score.report import score_table
 
-    ids = None if views is None else [int(part) for part in views.split(",")]
-    scores = evaluate_path(mesh_or_run, reference, view_ids=ids)
+    scores = evaluate_path(mesh_or_run, reference, view_ids=parse_view_ids(views))
     if as_json:
         chosen = scores if protocol == "all" else {name: row[protocol] for name, row in scores.items()}
         click.echo(json_module.dumps(chosen, indent=1))

@@ -35,3 +35,13 @@ def check_output(out: Path, overwrite: bool) -> None:
     """Refuse to replace a result that is already there."""
     if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
         raise click.UsageError(f"{out} already exists. Give --overwrite to replace it, or another --out.")
+
+
+def parse_view_ids(text: str | None) -> list[int] | None:
+    """Numbers separated by commas, or None; anything else is a usage error."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"views {text!r}: expected numbers separated by commas, such as 0,2,3.") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from avatar_kit_cli.options import check_output, preset_options, resolve_config
+from avatar_kit_cli.options import check_output, parse_view_ids, preset_options, resolve_config
 
 
 @click.command()
@@ -27,7 +27,7 @@ def recon(
 
     Writes mesh.ply (world frame and unit), avatar.glb (metres), preview.png, report.json and fit.safetensors.
     """
-    ids = _ids(view_ids)
+    ids = parse_view_ids(view_ids)
     check_output(out, overwrite)
     config = resolve_config(preset, overrides)
     for path in run(scene, out, views, ids, prior_file, seconds, preset, config, device, seed):
@@ -91,15 +91,6 @@ def run(
         picture.save(out / "errors.png", optimize=True)
         paths.append(out / "errors.png")
     return paths
-
-
-def _ids(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise click.UsageError(f"--view-ids {text}: expected numbers separated by commas, such as 0,2,3.") from error
 
 
 class _progress:

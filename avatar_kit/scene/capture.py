@@ -126,7 +126,7 @@ def _albedo(part: str, mesh: Mesh, rng: np.random.Generator) -> Array:
         return np.where(ahead[:, None] < 0.012, rng.uniform(0.1, 0.45, 3), np.array([0.9, 0.88, 0.86]))
     if part == "hair":
         base = _HAIR[rng.integers(len(_HAIR))]
-        strands = np.sin(v @ rng.normal(0, 60, (3, 5)) * (1, 1, 1, 1, 1)).mean(1, keepdims=True)
+        strands = np.sin(v @ rng.normal(0, 60, (3, 5))).mean(1, keepdims=True)
         return np.clip(base * (1.0 + 0.35 * strands), 0, 1)
     if part == "clothes":
         return np.clip(rng.uniform(0.05, 0.9, 3) * (1.0 + 0.1 * np.sin(v @ rng.normal(0, 40, 3))[:, None]), 0, 1)
