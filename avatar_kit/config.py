@@ -60,7 +60,7 @@ class PriorConfig:
 class RaysConfig:
     """Sampling of rays and the search for their first hit (section 3.2)."""
 
-    per_step: int = 2048
+    per_step: int = 2048  # for up to three photos; more photos draw more, in proportion
     inside_share: float = 0.65  # of the rays that start in the masks; the others lie around their outline
     search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself
     coarse: int = 64  # N_p
@@ -70,31 +70,50 @@ class RaysConfig:
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """The second-order start of the fit: Gauss-Newton on pose and latent. Standard deviations are those of the noise."""
+
+    steps: int = 12
+    pose_steps: int = 2  # of them, on the pose alone
+    outline_rays: int = 2000
+    outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene
+    outline_std: float = 0.01  # units
+    outline_width: float = 0.05  # of the robust weight, units: hair and clothes that no head has
+    outline_width_start: float = 4.0  # times that at the first step
+    normal_rays: int = 2500
+    normal_count: float = 300.0
+    normal_std: float = 0.15  # length of the difference of unit normals
+    normal_width: float = 0.15
+    scale_std: float = 0.03  # of the log of a head's size against its latent, where the scene states its unit
+    damping: float = 1e-2
+
+
+@dataclass(frozen=True)
 class FitConfig:
     """The fit of one head (section 3.2). Lengths in units of 200 mm."""
 
     steps: int = 150
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
-    learning_rate_latent: float = 2e-2
+    learning_rate_latent: float = 5e-2  # in standard deviations of the training latents
     learning_rate_grid: float = 1e-2
+    grid_rate_without_normals: float = 0.1  # times that where no photo has normals: outlines and colours alone decide little
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1
     mask_weight: float = 100.0
     normal_weight: float = 1.0
-    latent_weight: float = 1e-3
+    latent_weight: float = 1e-2
     smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes
 
 
 @dataclass(frozen=True)
 class SilhouetteConfig:
-    """Silhouette and head alignment of the fit."""
+    """Silhouette and pose of the fit."""
 
     alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
-    alpha_start: float = 60.0  # ... and at the start, from where it grows geometrically
-    align_steps: int = 60  # steps that fit the head's pose (7 parameters) and latent before the fit
-    pose_learning_rate: float = 1e-4  # of the pose during the fit; 0 holds it
+    alpha_start: float = 300.0  # ... and at the start, from where it grows geometrically
+    pose_learning_rate: float = 1e-3  # of the pose during the fit; 0 holds it
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,7 @@ class Config:
     radiance: RadianceConfig = dataclasses.field(default_factory=RadianceConfig)
     prior: PriorConfig = dataclasses.field(default_factory=PriorConfig)
     rays: RaysConfig = dataclasses.field(default_factory=RaysConfig)
+    start: StartConfig = dataclasses.field(default_factory=StartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -134,7 +154,7 @@ PRESETS: dict[str, Config] = {
         ),
         rays=RaysConfig(search="field"),
         fit=FitConfig(
-            steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-3, learning_rate_grid=1e-3,
+            steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
     ),

@@ -72,7 +72,7 @@ def run(
     load_seconds = time.perf_counter() - started
     given = "with" if any(photo.normals is not None for photo in loaded.photos) else "without"
     log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}) {given} normal maps, on {device}")
-    with _progress(config.silhouette.align_steps + config.fit.steps) as on_step:
+    with _progress(config.fit.steps) as on_step:
         result = reconstruct(loaded, prior=prior, preset=preset, config=config, device=device, seed=seed, seconds=seconds, on_step=on_step)
     result.seconds["load"] = load_seconds
     result.seconds["total"] += load_seconds

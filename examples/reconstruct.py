@@ -6,7 +6,7 @@ from importlib import resources
 import avatar_kit as ak
 
 folder = sys.argv[1] if len(sys.argv) > 1 else resources.files("avatar_kit") / "weights" / "demo"
-quick = ["fit.steps=40", "silhouette.align_steps=20", "mesh.resolution=128"] if "--quick" in sys.argv else []
+quick = ["fit.steps=40", "mesh.resolution=128"] if "--quick" in sys.argv else []
 
 scene = ak.load_scene(str(folder), views=3)
 result = ak.reconstruct(scene, config=ak.override(ak.PRESETS["fast"], quick))

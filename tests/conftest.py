@@ -9,7 +9,7 @@ import pytest
 import torch
 import trimesh
 
-from avatar_kit.config import Config, FieldConfig, FitConfig, MeshConfig, PriorConfig, RaysConfig, SilhouetteConfig
+from avatar_kit.config import Config, FieldConfig, FitConfig, MeshConfig, PriorConfig, RaysConfig
 from avatar_kit.types import Mesh
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -57,6 +57,5 @@ def tiny_config() -> Config:
         prior=PriorConfig(epochs=(30, 10, 0), heads_per_step=4, points_per_head=256, mask_epochs=5, learning_rate=5e-3),
         rays=RaysConfig(per_step=512, cache_resolution=32),
         fit=FitConfig(steps=30, image_size=64, color_weight=0.0),
-        silhouette=SilhouetteConfig(align_steps=20),
         mesh=MeshConfig(resolution=64, coarse=32),
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
-QUICK = ["--set", "fit.steps=3", "--set", "silhouette.align_steps=2", "--set", "mesh.resolution=64", "--set", "mesh.refine=false"]
+QUICK = ["--set", "fit.steps=3", "--set", "start.steps=2", "--set", "mesh.resolution=64", "--set", "mesh.refine=false"]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -44,6 +44,14 @@ class HeadPrior:
         return self.latents.mean(0)
 
     @property
+    def latent_basis(self) -> Tensor:
+        """B (L, K): columns are the principal axes of the training latents times their standard deviations, so that
+        g = mean + B w with w of unit variance."""
+        centred = self.latents - self.mean_latent
+        _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+        return axes.T * (singular / len(centred) ** 0.5)
+
+    @property
     def latent_std(self) -> Tensor:
         """Standard deviation of the training latents per component, (L,)."""
         return self.latents.std(0)

@@ -19,10 +19,12 @@ from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.start import Start
 from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
-from avatar_kit.types import Array, Scene
+from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
+_PHOTOS = 3  # that share config.rays.per_step
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
@@ -41,10 +43,10 @@ class FittedHead:
 
 
 def fit(
-    scene: Scene,
+    bank: RayBank,
     prior: HeadPrior,
     config: Config,
-    head_from_world: Array,
+    start: Start,
     generator: torch.Generator,
     *,
     device: torch.device,
@@ -54,44 +56,44 @@ def fit(
     """Fit the prior to a scene.
 
     Args:
-        head_from_world: from `recon.align`; refined here.
+        bank: the rays of the scene's photos.
+        start: from `recon.start`; refined here.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses and live state ("field", "latent", "pose").
     """
     settings, silhouette = config.fit, config.silhouette
     started = time.perf_counter()
-    bank = RayBank(scene, settings.image_size, device)
     field = copy.deepcopy(prior.field).to(device)
     start_grids = [grid.detach().clone() for grid in field.grids]
-    mean, std = prior.mean_latent.to(device), prior.latent_std.to(device)
-    latent = nn.Parameter(mean.clone())
-    pose = HeadPose(head_from_world, device)
+    mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
+    code = nn.Parameter(start.code.to(device, copy=True))
+    latent = (mean + basis @ code).detach()
+    pose = HeadPose(start.head_from_world, device)
     radiance = RadianceField(config.radiance)
     radiance.initialise(generator)
     radiance.to(device)
-    optimizer = _optimizer(config, field, latent, pose, radiance)
+    optimizer = _optimizer(config, field, code, pose, radiance, bank.has_normals)
     rates = [group["lr"] for group in optimizer.param_groups]
-    cache = FieldCache(field, latent.detach(), config.rays.cache_resolution)
+    cache = FieldCache(field, latent, config.rays.cache_resolution)
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, float]] = []
-    total = silhouette.align_steps + settings.steps
-    step = 0
-    for step in range(total):
-        # Schedule: first the pose and the latent alone, then the grids too, at last (paper) the decoder
-        aligning = step < silhouette.align_steps
-        progress = max(0.0, (step - silhouette.align_steps) / max(settings.steps, 1))
-        field.grids.requires_grad_(not aligning)
+    rays_per_step = round(config.rays.per_step * max(1.0, bank.photos / _PHOTOS))
+    step = -1
+    for step in range(settings.steps):
+        # Schedule: falling rates, sharper silhouettes, and (paper) the decoder free from some step on
+        progress = step / settings.steps
         decoder_free = progress >= settings.free_decoder_at
         for name, parameter in field.named_parameters():
             if not name.startswith("grids."):
                 parameter.requires_grad_(decoder_free)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1.0 if aligning else 0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-        alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, step / (0.5 * total))
+            group["lr"] = rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+        alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, 2.0 * progress)
 
         # Rays -> first crossings
-        world = bank.draw(config.rays.per_step, config.rays.inside_share, generator)
+        world = bank.draw(rays_per_step, config.rays.inside_share, generator)
         origins, directions, target = pose.rays(world.origins, world.directions, world.normals)
+        latent = mean + basis @ code
         condition = field.condition(latent[None])
         crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
 
@@ -99,7 +101,7 @@ def fit(
         on = (crossings.hit & world.inside).nonzero()[:, 0]
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
         terms = {"normal": losses.normal_loss(hits.normals, target[on], hits.slope, len(world))}
-        if settings.color_weight > 0 and not aligning:
+        if settings.color_weight > 0:
             colors = radiance(hits.points, hits.normals, directions[on])
             terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
 
@@ -110,11 +112,11 @@ def fit(
         terms["mask"] = losses.mask_loss(field(closest, condition), world.inside[off], alpha, len(world))
 
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
-        terms["latent"] = losses.latent_loss(latent, mean, std)
+        terms["latent"] = losses.latent_loss(code)
         loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
-        if settings.smooth_weight > 0 and not aligning:
+        if settings.smooth_weight > 0:
             terms["smooth"] = _grid_change(field, start_grids)
             loss = loss + settings.smooth_weight * terms["smooth"]
         optimizer.zero_grad(set_to_none=True)
@@ -125,23 +127,26 @@ def fit(
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
         if (step + 1) % config.rays.refresh_every == 0 and config.rays.search == "grid":
             cache.refresh(latent.detach())
-        if step % _CURVE_EVERY == 0 or step == total - 1:
+        if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
             curve.append({"step": step, "seconds": time.perf_counter() - started} | {k: float(v.detach()) for k, v in terms.items()})
         if on_step:
-            on_step(step, {"terms": terms, "field": field, "latent": latent, "pose": pose})
+            on_step(step, {"terms": terms, "field": field, "latent": latent.detach(), "pose": pose})
         if time.perf_counter() - started > seconds:
             break
     field.requires_grad_(False)
     return FittedHead(field, latent.detach(), radiance, pose.matrix(), float(lowest), curve, step + 1)
 
 
-def _optimizer(config: Config, field: HeadField, latent: nn.Parameter, pose: HeadPose, radiance: RadianceField) -> torch.optim.Optimizer:
+def _optimizer(
+    config: Config, field: HeadField, code: nn.Parameter, pose: HeadPose, radiance: RadianceField, has_normals: bool
+) -> torch.optim.Optimizer:
     fit = config.fit
     decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
     field.requires_grad_(True)
+    grid_rate = fit.learning_rate_grid * (1.0 if has_normals else fit.grid_rate_without_normals)
     groups = [
-        {"params": [latent], "lr": fit.learning_rate_latent},
-        {"params": list(field.grids.parameters()), "lr": fit.learning_rate_grid, "eps": _GRID_EPS},
+        {"params": [code], "lr": fit.learning_rate_latent},
+        {"params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},
         {"params": decoder, "lr": fit.learning_rate_decoder},
         {"params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
         {"params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},

@@ -37,9 +37,9 @@ def color_loss(predicted: Tensor, target: Tensor, count: int) -> Tensor:
     return (predicted - target).abs().sum() / count
 
 
-def latent_loss(latent: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Gaussian prior on g (L,): its mean squared deviation in standard deviations of the training latents."""
-    return ((latent - mean) / std.clamp_min(1e-6)).square().mean()
+def latent_loss(code: Tensor) -> Tensor:
+    """Gaussian prior on g = mean + B w (equation 3): mean square of the code w (K,)."""
+    return code.square().mean()
 
 
 def smoothness_loss(change: Tensor) -> Tensor:

@@ -27,6 +27,8 @@ from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
 from avatar_kit.recon.appearance import vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
+from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.start import solve_start
 from avatar_kit.render.raycast import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.types import Array, InputError, Mesh, Scene
@@ -94,13 +96,15 @@ def reconstruct(
     """
     prior = prior or load_prior("default", device)
     config = config or PRESETS[preset]
-    generator = torch.Generator().manual_seed(seed)
     warm_up(prior, config, device)
     clock, spent = time.perf_counter(), {}
-    start = align(scene, prior.mean_sdf, generator)
+    rough = align(scene, prior.mean_sdf)
+    bank = RayBank(scene, config.fit.image_size, torch.device(device))
+    start = solve_start(bank, prior, rough, config.start, config.rays)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
-    fitted = fit(scene, prior, config, start, generator, device=torch.device(device), seconds=seconds, on_step=on_step)
+    generator = torch.Generator().manual_seed(seed)
+    fitted = fit(bank, prior, config, start, generator, device=torch.device(device), seconds=seconds, on_step=on_step)
     spent["fit"] = time.perf_counter() - clock
     clock = time.perf_counter()
     mesh = head_mesh(fitted, scene, config)
@@ -112,7 +116,7 @@ def reconstruct(
     mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted)).transformed(world_from_head)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, fitted, start, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, fitted, rough, spent, preset, config, seed, device)
 
 
 def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:

@@ -66,7 +66,19 @@ class RayBank:
         outline = np.concatenate([_outline(photo.mask).ravel() for photo in photos])
         groups = (inside, outline & ~inside, ~outline & ~inside)
         self._inside, self._outline, self._elsewhere = (torch.from_numpy(np.flatnonzero(g)).to(device) for g in groups)
+        self._borders = [_border_rays(photo, device) for photo in photos]
+        self.photos = len(photos)
         self.has_normals = bool((self.rays.normals != 0).any())
+
+    def outline(self, count: int) -> Rays:
+        """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""
+        borders = _concatenate(self._borders)
+        return borders[_spread(len(borders), count).to(borders.inside.device)]
+
+    def subject(self, count: int) -> Rays:
+        """About `count` rays on the subject with known normals, evenly spread, the same each time."""
+        known = self._inside[(self.rays.normals[self._inside] != 0).any(-1)]
+        return self.rays[known[_spread(len(known), count).to(known.device)]]
 
     def draw(self, count: int, inside_share: float, generator: torch.Generator) -> Rays:
         """`count` random rays, `inside_share` of them on the subject."""
@@ -75,6 +87,25 @@ class RayBank:
         parts = [(self._inside, n_inside), (self._outline, n_outline), (self._elsewhere, count - n_inside - n_outline)]
         chosen = [group[torch.randint(len(group), (n,), generator=generator).to(group.device)] for group, n in parts if len(group)]
         return self.rays[torch.cat(chosen)]
+
+
+def _spread(total: int, count: int) -> Tensor:
+    """`count` of `total` indices, scattered evenly: steps of the golden ratio fall on no row or column of an image."""
+    golden = (5.0**0.5 - 1.0) / 2.0
+    return torch.unique((torch.arange(min(count, total), dtype=torch.float64) * golden % 1.0 * total).long())
+
+
+def _border_rays(photo: Photo, device: torch.device) -> Rays:
+    """Rays through the edges between a pixel of the mask and a neighbour that is not."""
+    mask = photo.mask
+    rows, columns = np.nonzero(mask[:, 1:] != mask[:, :-1])
+    upright = np.stack([columns + 1.0, rows + 0.5], axis=-1)
+    rows, columns = np.nonzero(mask[1:] != mask[:-1])
+    level = np.stack([columns + 0.5, rows + 1.0], axis=-1)
+    origins, directions = photo.camera.rays(np.concatenate([upright, level]))
+    nothing = torch.zeros(len(origins), 3, device=device)
+    origins, directions = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (origins, directions))
+    return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing)
 
 
 def _rays_of(photo: Photo, device: torch.device) -> Rays:

@@ -15,6 +15,7 @@ from avatar_kit.prior.storage import sdf_on_grid
 
 _BAND = 0.06  # units: nodes this near the surface are refreshed
 _NEWTON_REACH = 0.05  # units: a Newton step never moves a hit further than this
+_PROBE = 1e-3  # units: step of the finite difference of normals along rays
 
 
 class SurfaceHits(NamedTuple):
@@ -28,9 +29,10 @@ class SurfaceHits(NamedTuple):
 class FieldCache:
     """The field at the nodes of a coarse grid, kept near the truth by refreshing its narrow band."""
 
-    def __init__(self, field: HeadField, latent: Tensor, cells: int) -> None:
+    def __init__(self, field: HeadField, latent: Tensor, cells: int, *, start: Tensor | None = None) -> None:
         self._field = field
-        self.values = sdf_on_grid(field, latent, cells)
+        known = start is not None and len(start) == cells + 1
+        self.values = start.to(latent.device).clone() if known else sdf_on_grid(field, latent, cells)
         axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=latent.device)
         self._axis = axis
 
@@ -58,12 +60,15 @@ def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, di
         x_diff = o + t v - v d(o + t v) / (grad d . v),
 
     with t and the slope held, has the value of the hit and the derivative of the implicit function with respect to the
-    field's parameters and to the ray (Yariv et al. 2020, equation 3).
+    field's parameters and to the ray (Yariv et al. 2020, equation 3). Normals are those at x_diff: besides their own
+    derivative they have that of the hit's moving along the ray.
     """
     with torch.no_grad():
         rough = field.with_gradient(origins + depth[:, None] * directions, condition)
         slope = (rough.gradient * directions).sum(-1).clamp(max=-0.1)
         depth = depth - (rough.distance / slope).clamp(-_NEWTON_REACH, _NEWTON_REACH)
+        points = origins + depth[:, None] * directions
+        ahead = field.with_gradient(points + _PROBE * directions, condition).gradient
     points = origins + depth[:, None] * directions
     sdf = field.with_gradient(points, condition)
     # equation 4 as printed can be lowered by shrinking the gradient, since the eikonal term is off: normalise
@@ -71,4 +76,6 @@ def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, di
     slope = (normals * directions).sum(-1)
     steepness = (sdf.gradient * directions).sum(-1).detach().clamp(max=-0.1)
     step = (sdf.distance / steepness).clamp(-_NEWTON_REACH, _NEWTON_REACH)
+    bend = (torch.nn.functional.normalize(ahead, dim=-1) - normals.detach()) / _PROBE
+    normals = normals - bend * (step - step.detach())[:, None]
     return SurfaceHits(points - directions * step[:, None], normals, slope)

@@ -1,0 +1,174 @@
+"""The second-order start of the fit: Gauss-Newton on pose and latent, from the masks' outlines and the normals.
+
+Unknown are seven parameters of pose and the code w of g = mean + B w, with B B^T the covariance of the training latents,
+so that |w|^2 is the Gaussian prior on g (equation 3). Residuals are the field's least value along rays through the masks'
+outlines, which touch the surface, and the difference of normals where rays hit (equation 4). The rays are the same each
+time: the result depends on the photos alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar_kit.config import RaysConfig, StartConfig
+from avatar_kit.field.head_field import HeadField
+from avatar_kit.kernels.ray_search import search_grid
+from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.rays import RayBank, Rays
+from avatar_kit.recon.surface import FieldCache, differentiable_hits
+from avatar_kit.types import Array
+
+_LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from heads, so rays count less
+_HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
+_OUTLINE_SAMPLES = 96  # along a ray, for its closest point
+_LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
+_POSE = 7  # translation, rotation vector, log scale: a small similarity of the head frame
+
+
+class Start(NamedTuple):
+    """Where the fit begins: head_from_world (4, 4), code w (K,), and the log of the scale that was added to the guess."""
+
+    head_from_world: Array
+    code: Tensor
+    log_scale: float
+
+
+class Residuals(NamedTuple):
+    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,) and the robust `cost`."""
+
+    values: Tensor
+    jacobian: Tensor
+    weights: Tensor
+    cost: float
+
+
+def solve_start(bank: RayBank, prior: HeadPrior, head_from_world: Array, config: StartConfig, rays_config: RaysConfig) -> Start:
+    """Refine a rough pose and find the latent: Levenberg-Marquardt on robust residuals whose width narrows.
+
+    Args:
+        head_from_world: rough, within some 20 mm and 15 degrees.
+    """
+    device = bank.rays.origins.device
+    field, mean, basis = prior.field.to(device), prior.mean_latent.to(device), prior.latent_basis.to(device)
+    outline = bank.outline(config.outline_rays)
+    subject = bank.subject(config.normal_rays) if bank.has_normals else None
+    cache = FieldCache(field, mean, rays_config.cache_resolution, start=prior.mean_sdf)
+    scale_weight = config.scale_std**-2
+    now = Start(head_from_world, torch.zeros(basis.shape[1], device=device), 0.0)
+    best, lowest, damping = now, float("inf"), config.damping
+    normal = rhs = torch.empty(0)
+    for step in range(config.steps + 1):
+        latent = mean + basis @ now.code
+        cache.refresh(latent)
+        width = config.outline_width * max(1.0, config.outline_width_start * 0.6**step)
+        parts = [outline_residuals(field, cache, latent, basis, outline, now.head_from_world, config, width)]
+        if subject is not None:
+            parts.append(normal_residuals(field, cache, latent, basis, subject, now.head_from_world, config, rays_config))
+        cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
+        if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
+            best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
+            normal, rhs = _normal_equations(parts, now, scale_weight)
+        else:
+            damping *= 10.0
+        if step < config.steps:
+            free = _POSE if step < config.pose_steps else len(rhs)
+            damped = normal + torch.diag(damping * normal.diagonal())
+            update = torch.zeros_like(rhs)
+            update[:free] = -torch.linalg.solve(damped[:free, :free], rhs[:free])
+            now = _moved(best, update)
+    return best
+
+
+def outline_residuals(
+    field: HeadField, cache: FieldCache, latent: Tensor, basis: Tensor, rays: Rays, head_from_world: Array, config: StartConfig,
+    width: float,
+) -> Residuals:  # fmt: skip
+    """Distance, to first order, between the surface and rays that should touch it, units; `width` of the robust weight."""
+    pose = HeadPose(head_from_world, latent.device)
+    with torch.no_grad():
+        origins, directions, _ = pose.rays(rays.origins, rays.directions, rays.normals)
+    found = search_grid(cache.values, origins, directions, coarse=_OUTLINE_SAMPLES, fine=2)
+    use = torch.isfinite(found.closest_value).nonzero()[:, 0]
+    # the closest point moves with the field, but along the ray the field does not change there: no derivative
+    points = origins[use] + directions[use] * found.closest_depth[use, None]
+    condition = field.condition(latent[None]).expand(len(use), -1).clone().requires_grad_()
+    sdf = field.with_gradient(points, condition)
+    (by_condition,) = torch.autograd.grad(sdf.distance.sum(), condition)
+    gradient = sdf.gradient.detach()
+    by_pose = [gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)]
+    steepness = gradient.norm(dim=-1).clamp_min(0.3)
+    values = sdf.distance.detach() / steepness
+    jacobian = torch.cat([*by_pose, by_condition @ field.latent_weight @ basis], dim=-1) / steepness[:, None]
+    weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
+    robust, cost = _geman_mcclure(values.square(), width)
+    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()))
+
+
+def normal_residuals(
+    field: HeadField, cache: FieldCache, latent: Tensor, basis: Tensor, rays: Rays, head_from_world: Array, config: StartConfig,
+    rays_config: RaysConfig,
+) -> Residuals:  # fmt: skip
+    """n - n_hat at the hits, component by component."""
+    pose = HeadPose(head_from_world, latent.device)
+    with torch.no_grad():
+        origins, directions, target = pose.rays(rays.origins, rays.directions, rays.normals)
+    found = search_grid(cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
+    use = found.hit.nonzero()[:, 0]
+    o, v, n = origins[use], directions[use], target[use]
+    condition = field.condition(latent[None]).expand(len(use), -1).clone().requires_grad_()
+    delta = torch.zeros(len(use), _POSE, device=latent.device, requires_grad=True)
+    shift, turn, growth = delta[:, :3], delta[:, 3:6], delta[:, 6:]
+    moved = o + shift + torch.cross(turn, o, dim=-1) + growth * o
+    hits = differentiable_hits(field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
+    difference = hits.normals - n - torch.cross(turn, n, dim=-1)
+    rows = []
+    for axis in range(3):
+        by_condition, by_pose = torch.autograd.grad(difference[:, axis].sum(), [condition, delta], retain_graph=axis < 2)
+        rows.append(torch.cat([by_pose, by_condition @ field.latent_weight @ basis], dim=-1))
+    weights = _region_weights(hits.points.detach()) * (hits.slope.detach() < -_LEAST_SLOPE)
+    weights = weights / weights.sum().clamp_min(1e-6) * config.normal_count / config.normal_std**2
+    values = difference.detach()
+    robust, cost = _geman_mcclure(values.square().sum(-1), config.normal_width)
+    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), float((weights * cost).sum()))
+
+
+def _region_weights(points: Tensor) -> Tensor:
+    hair = (points[:, 1] > _HAIR_ABOVE) | (points[:, 2] < _HAIR_BEHIND)
+    weights = torch.where(hair, _HAIR_WEIGHT, 1.0)
+    return torch.where(points[:, 1] < _LOW, _LOW_WEIGHT, weights)
+
+
+def _geman_mcclure(squared: Tensor, width: float) -> tuple[Tensor, Tensor]:
+    """Weight and cost of squared residuals; no outlier costs more than width^2."""
+    ratio = 1.0 + squared / width**2
+    return ratio.pow(-2), squared / ratio
+
+
+def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float) -> tuple[Tensor, Tensor]:
+    size = _POSE + len(now.code)
+    normal = 1e-6 * torch.eye(size, dtype=torch.float64, device=now.code.device)
+    rhs = torch.zeros(size, dtype=torch.float64, device=now.code.device)
+    for part in parts:
+        jacobian = part.jacobian.double()
+        weighted = jacobian * part.weights.double()[:, None]
+        normal += weighted.T @ jacobian
+        rhs += weighted.T @ part.values.double()
+    normal.diagonal()[_POSE:] += 1.0
+    rhs[_POSE:] += now.code
+    normal[6, 6] += scale_weight
+    rhs[6] += scale_weight * now.log_scale
+    return normal, rhs
+
+
+def _moved(start: Start, update: Tensor) -> Start:
+    pose = HeadPose(start.head_from_world, update.device)
+    with torch.no_grad():
+        pose.translation.copy_(update[:3])
+        pose.rotation.copy_(update[3:6])
+        pose.log_scale.copy_(update[6])
+    return Start(np.asarray(pose.matrix()), start.code + update[_POSE:].float(), start.log_scale + float(update[6]))

@@ -1,0 +1,127 @@
+"""The second-order start: derivatives against finite differences, and a head of the prior found again from its outlines."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from avatar_kit import load_prior
+from avatar_kit.config import PRESETS, MeshConfig
+from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
+from avatar_kit.kernels.mesh_queries import MeshQueries
+from avatar_kit.mesh.extraction import extract
+from avatar_kit.recon import start as start_module
+from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.start import Start, _moved, normal_residuals, outline_residuals, solve_start
+from avatar_kit.recon.surface import FieldCache
+from avatar_kit.render.raycast import render_mesh
+from avatar_kit.scene.cameras import orbit_camera
+from avatar_kit.types import Photo, Scene
+
+CPU = torch.device("cpu")
+WORLD_FROM_HEAD = similarity(200.0, rotation_xyz_deg(2.0, 8.0, -3.0), np.array([12.0, -9.0, 20.0]))
+CONFIG = PRESETS["fast"]
+
+
+@pytest.fixture(scope="module")
+def code() -> torch.Tensor:
+    """Of a head within the prior, not its mean."""
+    code = torch.zeros(load_prior().latent_basis.shape[1])
+    code[:6] = torch.tensor([0.8, -0.6, 0.7, 0.5, -0.9, 0.6])
+    return code
+
+
+@pytest.fixture(scope="module")
+def bank(code: torch.Tensor) -> RayBank:
+    """Three photos of that head, in a world whose pose against it is known."""
+    prior = load_prior()
+    head = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, MeshConfig(resolution=128))
+    queries = MeshQueries(dataclasses.replace(head, vertices=transform_points(WORLD_FROM_HEAD, head.vertices)))
+    photos = []
+    for i, yaw in enumerate((0.0, 45.0, -45.0)):
+        camera = orbit_camera(yaw_deg=yaw, pitch_deg=0.0, distance=850.0, target=np.array([12.0, -9, 30]), focal_px=320.0, size=160)
+        seen = render_mesh(queries, camera)
+        photos.append(Photo(np.zeros((160, 160, 3), np.float32), seen.mask, camera, seen.normals.astype(np.float32), f"{i}.png"))
+    return RayBank(Scene(tuple(photos), (0, 1, 2), "prior"), 160, CPU)
+
+
+def test_basis_spans_the_latents() -> None:
+    prior = load_prior()
+    centred = prior.latents - prior.mean_latent
+    torch.testing.assert_close(prior.latent_basis @ prior.latent_basis.T, centred.T @ centred / len(centred), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["outline", "normal"])
+def test_jacobians_against_finite_differences(bank: RayBank, code: torch.Tensor, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along each pose parameter and some of the code; the median ray, since single rays pass from one surface to another."""
+    prior = load_prior()
+    basis = prior.latent_basis
+    monkeypatch.setattr(start_module, "_OUTLINE_SAMPLES", 8192)  # a sample, not quite the closest point, slides with the ray
+    caches: dict[float, FieldCache] = {}  # by the sum of the code: few differ
+
+    def residuals(start: Start):
+        latent = prior.mean_latent + basis @ start.code
+        key = float(start.code.sum())
+        if key not in caches:
+            caches[key] = FieldCache(prior.field, latent, 64)
+        cache = caches[key]
+        if kind == "outline":
+            rays = bank.outline(300)
+            return outline_residuals(prior.field, cache, latent, basis, rays, start.head_from_world, CONFIG.start, 0.05)
+        return normal_residuals(prior.field, cache, latent, basis, bank.subject(300), start.head_from_world, CONFIG.start, CONFIG.rays)
+
+    here = Start(np.linalg.inv(WORLD_FROM_HEAD), code, 0.0)
+    jacobian = residuals(here).jacobian
+    for column in (0, 1, 4, 6, 7, 12):
+        update = torch.zeros(jacobian.shape[1], dtype=torch.float64)
+        update[column] = 3e-4 if column < 7 else 0.01
+        ahead, behind = residuals(_moved(here, update)), residuals(_moved(here, -update))
+        if not len(ahead.values) == len(behind.values) == len(jacobian):
+            pytest.fail("a ray more or less has hit")
+        slope = (ahead.values - behind.values) / (2 * float(update[column]))
+        scale = jacobian[:, column].abs().mean()
+        assert (slope - jacobian[:, column]).abs().median() < 0.1 * scale, column
+
+
+@pytest.mark.parametrize("with_normals", [True, False])
+def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, with_normals: bool) -> None:
+    """From 8 mm, 6 degrees and 2 % away. Outlines alone leave some shape open, so they are held to less."""
+    prior = load_prior()
+    off = similarity(1.02, rotation_xyz_deg(-3.0, 5.0, 2.0), np.array([0.02, -0.03, 0.015]))
+    saved, bank.has_normals = bank.has_normals, with_normals
+    try:
+        found = solve_start(bank, prior, off @ np.linalg.inv(WORLD_FROM_HEAD), CONFIG.start, CONFIG.rays)
+        again = solve_start(bank, prior, off @ np.linalg.inv(WORLD_FROM_HEAD), CONFIG.start, CONFIG.rays)
+    finally:
+        bank.has_normals = saved
+    between = found.head_from_world @ WORLD_FROM_HEAD
+    turn = np.degrees(np.arccos(np.clip((np.trace(rotation_of(between)) - 1) / 2, -1, 1)))
+    assert turn < (1.0 if with_normals else 2.5)
+    assert scale_of(between) == pytest.approx(1.0, abs=0.03)  # about what the unit says: photos leave size and shape to trade
+    truth = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, MeshConfig(resolution=64)).vertices
+    face = truth[(truth[:, 2] > 0.3) & (np.abs(truth[:, 1]) < 0.4)]
+
+    def error_mm(code: torch.Tensor, pose: np.ndarray) -> float:
+        points = torch.from_numpy(transform_points(pose, face).astype(np.float32))
+        return float(prior.field(points, prior.field.condition((prior.mean_latent + prior.latent_basis @ code)[None])).abs().mean()) * 200
+
+    assert error_mm(found.code, between) < (0.3 if with_normals else 0.5) * error_mm(torch.zeros_like(code), off)
+    np.testing.assert_array_equal(found.head_from_world, again.head_from_world)  # no chance in it
+
+
+def test_outline_rays_run_between_inside_and_outside(bank: RayBank) -> None:
+    photo_rays = bank.outline(10**6)
+    some = bank.outline(100)
+    assert 80 <= len(some) <= 100
+    assert len(photo_rays) > 500
+    torch.testing.assert_close(bank.outline(100).directions, some.directions)
+    torch.testing.assert_close(some.directions.norm(dim=-1), torch.ones(len(some)))
+
+
+def test_subject_rays_have_normals(bank: RayBank) -> None:
+    rays = bank.subject(500)
+    assert rays.inside.all()
+    torch.testing.assert_close(rays.normals.norm(dim=-1), torch.ones(len(rays)), atol=1e-3, rtol=0)
