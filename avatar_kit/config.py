@@ -101,7 +101,7 @@ class FitConfig:
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1
-    mask_weight: float = 100.0
+    mask_weight: float = 50.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-2
     smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes

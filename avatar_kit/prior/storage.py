@@ -51,11 +51,6 @@ class HeadPrior:
         _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
         return axes.T * (singular / len(centred) ** 0.5)
 
-    @property
-    def latent_std(self) -> Tensor:
-        """Standard deviation of the training latents per component, (L,)."""
-        return self.latents.std(0)
-
 
 @torch.no_grad()
 def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 8192) -> Tensor:

@@ -24,6 +24,7 @@ from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
+_GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
 _PHOTOS = 3  # that share config.rays.per_step
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _CURVE_EVERY = 10  # steps between entries of the loss curve
@@ -88,6 +89,8 @@ def fit(
                 parameter.requires_grad_(decoder_free)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
+            if group["eps"] == _GRID_EPS:  # pose and latent settle first: a silhouette that is off would carve the grids
+                group["lr"] *= min(1.0, (progress + 1.0 / settings.steps) / _GRID_WARM_UP)
         alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, 2.0 * progress)
 
         # Rays -> first crossings

@@ -15,6 +15,8 @@ from avatar_kit.prior.storage import sdf_on_grid
 
 _BAND = 0.06  # units: nodes this near the surface are refreshed
 _NEWTON_REACH = 0.05  # units: a Newton step never moves a hit further than this
+_STEEP = 0.4  # of -n . v: where rays graze the surface hits leap, and their motion is left out
+_MOST_BENT = 25.0  # per unit: a normal that turns faster, on an edge, would outweigh all others
 _PROBE = 1e-3  # units: step of the finite difference of normals along rays
 
 
@@ -31,8 +33,10 @@ class FieldCache:
 
     def __init__(self, field: HeadField, latent: Tensor, cells: int, *, start: Tensor | None = None) -> None:
         self._field = field
-        known = start is not None and len(start) == cells + 1
-        self.values = start.to(latent.device).clone() if known else sdf_on_grid(field, latent, cells)
+        if start is not None and len(start) == cells + 1:  # already known
+            self.values = start.to(latent.device).clone()
+        else:
+            self.values = sdf_on_grid(field, latent, cells)
         axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=latent.device)
         self._axis = axis
 
@@ -77,5 +81,6 @@ def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, di
     steepness = (sdf.gradient * directions).sum(-1).detach().clamp(max=-0.1)
     step = (sdf.distance / steepness).clamp(-_NEWTON_REACH, _NEWTON_REACH)
     bend = (torch.nn.functional.normalize(ahead, dim=-1) - normals.detach()) / _PROBE
+    bend = bend * (_MOST_BENT / bend.norm(dim=-1, keepdim=True).clamp_min(_MOST_BENT)) * (slope.detach() < -_STEEP)[:, None]
     normals = normals - bend * (step - step.detach())[:, None]
     return SurfaceHits(points - directions * step[:, None], normals, slope)

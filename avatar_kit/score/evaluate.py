@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.prior.storage import load_prior
 from avatar_kit.recon.align import align
@@ -40,7 +38,7 @@ def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int]
     cameras: tuple[Camera, ...] = tuple(photo.camera for photo in scene.photos)
     unit = folder.mm_per_world_unit
     prior = load_prior()
-    head_from_world = align(scene, prior.mean_sdf, torch.Generator().manual_seed(0))
+    head_from_world = align(scene, prior.mean_sdf)
     mean_head = mean_head_mesh(prior, head_from_world)
     return {
         mesh_or_run.name: score_mesh(mesh, truth_or_none, cameras=cameras, mm_per_unit=unit),

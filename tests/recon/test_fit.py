@@ -49,8 +49,11 @@ def test_hits_have_the_derivative_of_the_root() -> None:
     hits = differentiable_hits(field, torch.zeros(1, 1), origins, directions, torch.tensor([2.0 - truth.item() + 0.004]))
     torch.testing.assert_close(hits.points, torch.tensor([[0.1, 0.2, truth.item()]]), atol=1e-4, rtol=0)
     torch.testing.assert_close(hits.normals, hits.points / 0.5, atol=1e-3, rtol=0)
-    (slope,) = torch.autograd.grad(hits.points[0, 2], radius)
+    (slope,) = torch.autograd.grad(hits.points[0, 2], radius, retain_graph=True)
     assert slope.item() == pytest.approx(0.5 / truth.item(), rel=1e-2)
+    # n = x / r with x_x = 0.1 on this ray: it turns only because the hit moves along the ray
+    (turn,) = torch.autograd.grad(hits.normals[0, 0], radius)
+    assert turn.item() == pytest.approx(-0.1 / 0.25, rel=2e-2)
 
 
 def test_normal_loss_is_equation_4_and_ignores_what_it_should() -> None:
