@@ -36,7 +36,7 @@ def recon(
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
-@click.option("--views", default=6, show_default=True, help="How many of the six photos to use.")
+@click.option("--views", default=3, show_default=True, help="How many of the six photos to use.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int) -> None:
