@@ -19,11 +19,11 @@ from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.types import Array, Scene
 
-_RAYS = 1500
+_RAYS = 1000
+_EVALUATIONS = 90  # of the misfit per hypothesis: `recon.start` does the rest
 _CLIP = 0.25  # units: a ray's silhouette error counts up to this, so that shoulders the mean head lacks cannot pull
 _LOW, _LOW_WEIGHT = -0.45, 0.15  # below this height (the neck) busts differ from the mean head, so rays count less
 _YAWS_DEG = (0.0, -25.0, 25.0)
-_REFINED = 3  # hypotheses that are followed to the end
 _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians(8), 0.05])  # of the parameters
 
 
@@ -50,18 +50,10 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     hypotheses = []
     for yaw, height in itertools.product(_YAWS_DEG, (-0.6, 0.6)):
         guess = np.array([0.0, height, 0.0, np.radians(yaw) / _SPREAD[3], 0.0, 0.0, 0.0])
-        options = dict(maxfev=90, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
+        options = dict(maxfev=_EVALUATIONS, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
         found = minimize(error, guess, args=(loose,), method="Nelder-Mead", options=options)
         hypotheses.append((found.fun, tuple(found.x)))
-    refined = []
-    for _, start_at in sorted(hypotheses)[:_REFINED]:
-        best = np.array(start_at)
-        for size in (0.4, 0.2):
-            options = dict(maxfev=200, xatol=1e-3, fatol=1e-6, initial_simplex=_simplex(best, size))
-            found = minimize(error, best, args=(loose,), method="Nelder-Mead", options=options)
-            best = found.x
-        refined.append((found.fun, tuple(best)))
-    best = np.array(min(refined)[1])
+    best = np.array(min(hypotheses)[1])
     return _delta(best * _SPREAD) @ start
 
 
@@ -114,8 +106,8 @@ def _delta(p: Array) -> Array:
     return similarity(float(np.exp(p[6])), rotation_xyz_deg(pitch, yaw, roll), p[:3])
 
 
-def _simplex(centre: Array, size: float = 0.6) -> Array:
-    return np.concatenate([centre[None], centre + size * np.eye(len(centre))])
+def _simplex(centre: Array) -> Array:
+    return np.concatenate([centre[None], centre + 0.6 * np.eye(len(centre))])
 
 
 def _misfit(head_from_world: Array, rays: Rays, sdf: Tensor, gradient: Tensor) -> float:

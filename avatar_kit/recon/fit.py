@@ -25,7 +25,7 @@ from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
 _GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
-_PHOTOS = 3  # that share config.rays.per_step
+_PHOTOS_PER_BATCH = 3  # share config.rays.per_step; more photos draw more rays
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
@@ -50,20 +50,19 @@ def fit(
     start: Start,
     generator: torch.Generator,
     *,
-    device: torch.device,
     seconds: float = math.inf,
     on_step: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> FittedHead:
     """Fit the prior to a scene.
 
     Args:
-        bank: the rays of the scene's photos.
+        bank: the rays of the scene's photos; their device is the computation's.
         start: from `recon.start`; refined here.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses and live state ("field", "latent", "pose").
     """
     settings, silhouette = config.fit, config.silhouette
-    started = time.perf_counter()
+    started, device = time.perf_counter(), bank.rays.origins.device
     field = copy.deepcopy(prior.field).to(device)
     start_grids = [grid.detach().clone() for grid in field.grids]
     mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
@@ -78,8 +77,8 @@ def fit(
     cache = FieldCache(field, latent, config.rays.cache_resolution)
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, float]] = []
-    rays_per_step = round(config.rays.per_step * max(1.0, bank.photos / _PHOTOS))
-    step = -1
+    rays_per_step = round(config.rays.per_step * max(1.0, bank.photos / _PHOTOS_PER_BATCH))
+    step = -1  # fit.steps=0 keeps the start
     for step in range(settings.steps):
         # Schedule: falling rates, sharper silhouettes, and (paper) the decoder free from some step on
         progress = step / settings.steps
@@ -89,7 +88,7 @@ def fit(
                 parameter.requires_grad_(decoder_free)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-            if group["eps"] == _GRID_EPS:  # pose and latent settle first: a silhouette that is off would carve the grids
+            if group["name"] == "grids":  # pose and latent settle first: a silhouette that is off would carve the grids
                 group["lr"] *= min(1.0, (progress + 1.0 / settings.steps) / _GRID_WARM_UP)
         alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, 2.0 * progress)
 
@@ -148,11 +147,11 @@ def _optimizer(
     field.requires_grad_(True)
     grid_rate = fit.learning_rate_grid * (1.0 if has_normals else fit.grid_rate_without_normals)
     groups = [
-        {"params": [code], "lr": fit.learning_rate_latent},
-        {"params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},
-        {"params": decoder, "lr": fit.learning_rate_decoder},
-        {"params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
-        {"params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
+        {"name": "code", "params": [code], "lr": fit.learning_rate_latent},
+        {"name": "grids", "params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},
+        {"name": "decoder", "params": decoder, "lr": fit.learning_rate_decoder},
+        {"name": "pose", "params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
+        {"name": "radiance", "params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
 

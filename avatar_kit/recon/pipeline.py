@@ -104,7 +104,7 @@ def reconstruct(
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    fitted = fit(bank, prior, config, start, generator, device=torch.device(device), seconds=seconds, on_step=on_step)
+    fitted = fit(bank, prior, config, start, generator, seconds=seconds, on_step=on_step)
     spent["fit"] = time.perf_counter() - clock
     clock = time.perf_counter()
     mesh = head_mesh(fitted, scene, config)

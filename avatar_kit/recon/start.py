@@ -3,7 +3,8 @@
 Unknown are seven parameters of pose and the code w of g = mean + B w, with B B^T the covariance of the training latents,
 so that |w|^2 is the Gaussian prior on g (equation 3). Residuals are the field's least value along rays through the masks'
 outlines, which touch the surface, and the difference of normals where rays hit (equation 4). The rays are the same each
-time: the result depends on the photos alone.
+time: the result depends on the photos alone. Solver: Levenberg (1944) and Marquardt (1963); robust weights: Geman and
+McClure (1987), their width narrowed step by step.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from avatar_kit.config import RaysConfig, StartConfig
-from avatar_kit.field.head_field import HeadField
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.pose import HeadPose
@@ -27,11 +27,17 @@ _LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from
 _HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
 _OUTLINE_SAMPLES = 96  # along a ray, for its closest point
 _LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
-_POSE = 7  # translation, rotation vector, log scale: a small similarity of the head frame
+_POSE = 7  # translation (units), rotation vector (radians), log scale: a small similarity of the head frame
 
 
 class Start(NamedTuple):
-    """Where the fit begins: head_from_world (4, 4), code w (K,), and the log of the scale that was added to the guess."""
+    """Where the fit begins.
+
+    Attributes:
+        head_from_world: similarity (4, 4).
+        code: w (K,), in standard deviations of the training latents.
+        log_scale: of the scale that was added to the rough pose's.
+    """
 
     head_from_world: Array
     code: Tensor
@@ -47,28 +53,54 @@ class Residuals(NamedTuple):
     cost: float
 
 
+class PosedHead:
+    """A head of the prior in a pose: what residuals are measured on."""
+
+    def __init__(self, prior: HeadPrior, cells: int, device: torch.device) -> None:
+        self.field = prior.field.to(device)
+        self.mean, self.basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
+        self.cache = FieldCache(self.field, self.mean, cells, start=prior.mean_sdf)
+
+    def move(self, to: Start) -> None:
+        """Become the head of another code in another pose."""
+        self.latent = self.mean + self.basis @ to.code
+        self.cache.refresh(self.latent)
+        self._pose = HeadPose(to.head_from_world, self.mean.device)
+
+    @torch.no_grad()
+    def rays(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
+        """Origins, directions and normals (N, 3) of world rays in the head frame."""
+        return self._pose.rays(rays.origins, rays.directions, rays.normals)
+
+    def conditions(self, count: int) -> Tensor:
+        """What the latent adds to the decoder's first layer, once for each of `count` points, to differentiate by."""
+        return self.field.condition(self.latent[None]).expand(count, -1).clone().requires_grad_()
+
+    def by_code(self, by_condition: Tensor) -> Tensor:
+        """Derivatives by the code (N, K) from those by the conditions (N, C)."""
+        return by_condition @ self.field.latent_weight @ self.basis
+
+
 def solve_start(bank: RayBank, prior: HeadPrior, head_from_world: Array, config: StartConfig, rays_config: RaysConfig) -> Start:
-    """Refine a rough pose and find the latent: Levenberg-Marquardt on robust residuals whose width narrows.
+    """Refine a rough pose and find the latent.
 
     Args:
-        head_from_world: rough, within some 20 mm and 15 degrees.
+        bank: rays of the photos; their device is the computation's.
+        head_from_world: rough similarity (4, 4), within some 20 mm and 15 degrees.
     """
-    device = bank.rays.origins.device
-    field, mean, basis = prior.field.to(device), prior.mean_latent.to(device), prior.latent_basis.to(device)
+    head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
     outline = bank.outline(config.outline_rays)
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
-    cache = FieldCache(field, mean, rays_config.cache_resolution, start=prior.mean_sdf)
     scale_weight = config.scale_std**-2
-    now = Start(head_from_world, torch.zeros(basis.shape[1], device=device), 0.0)
+    now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0)
     best, lowest, damping = now, float("inf"), config.damping
     normal = rhs = torch.empty(0)
     for step in range(config.steps + 1):
-        latent = mean + basis @ now.code
-        cache.refresh(latent)
+        head.move(now)
         width = config.outline_width * max(1.0, config.outline_width_start * 0.6**step)
-        parts = [outline_residuals(field, cache, latent, basis, outline, now.head_from_world, config, width)]
+        parts = [outline_residuals(head, outline, config, width)]
         if subject is not None:
-            parts.append(normal_residuals(field, cache, latent, basis, subject, now.head_from_world, config, rays_config))
+            parts.append(normal_residuals(head, subject, config, rays_config))
         cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
         if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
@@ -84,52 +116,42 @@ def solve_start(bank: RayBank, prior: HeadPrior, head_from_world: Array, config:
     return best
 
 
-def outline_residuals(
-    field: HeadField, cache: FieldCache, latent: Tensor, basis: Tensor, rays: Rays, head_from_world: Array, config: StartConfig,
-    width: float,
-) -> Residuals:  # fmt: skip
+def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: float) -> Residuals:
     """Distance, to first order, between the surface and rays that should touch it, units; `width` of the robust weight."""
-    pose = HeadPose(head_from_world, latent.device)
-    with torch.no_grad():
-        origins, directions, _ = pose.rays(rays.origins, rays.directions, rays.normals)
-    found = search_grid(cache.values, origins, directions, coarse=_OUTLINE_SAMPLES, fine=2)
+    origins, directions, _ = head.rays(rays)
+    found = search_grid(head.cache.values, origins, directions, coarse=_OUTLINE_SAMPLES, fine=2)
     use = torch.isfinite(found.closest_value).nonzero()[:, 0]
     # the closest point moves with the field, but along the ray the field does not change there: no derivative
     points = origins[use] + directions[use] * found.closest_depth[use, None]
-    condition = field.condition(latent[None]).expand(len(use), -1).clone().requires_grad_()
-    sdf = field.with_gradient(points, condition)
+    condition = head.conditions(len(use))
+    sdf = head.field.with_gradient(points, condition)
     (by_condition,) = torch.autograd.grad(sdf.distance.sum(), condition)
     gradient = sdf.gradient.detach()
     by_pose = [gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)]
     steepness = gradient.norm(dim=-1).clamp_min(0.3)
     values = sdf.distance.detach() / steepness
-    jacobian = torch.cat([*by_pose, by_condition @ field.latent_weight @ basis], dim=-1) / steepness[:, None]
+    jacobian = torch.cat([*by_pose, head.by_code(by_condition)], dim=-1) / steepness[:, None]
     weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
     robust, cost = _geman_mcclure(values.square(), width)
     return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()))
 
 
-def normal_residuals(
-    field: HeadField, cache: FieldCache, latent: Tensor, basis: Tensor, rays: Rays, head_from_world: Array, config: StartConfig,
-    rays_config: RaysConfig,
-) -> Residuals:  # fmt: skip
+def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
     """n - n_hat at the hits, component by component."""
-    pose = HeadPose(head_from_world, latent.device)
-    with torch.no_grad():
-        origins, directions, target = pose.rays(rays.origins, rays.directions, rays.normals)
-    found = search_grid(cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
+    origins, directions, target = head.rays(rays)
+    found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
     use = found.hit.nonzero()[:, 0]
     o, v, n = origins[use], directions[use], target[use]
-    condition = field.condition(latent[None]).expand(len(use), -1).clone().requires_grad_()
-    delta = torch.zeros(len(use), _POSE, device=latent.device, requires_grad=True)
+    condition = head.conditions(len(use))
+    delta = torch.zeros(len(use), _POSE, device=o.device, requires_grad=True)
     shift, turn, growth = delta[:, :3], delta[:, 3:6], delta[:, 6:]
     moved = o + shift + torch.cross(turn, o, dim=-1) + growth * o
-    hits = differentiable_hits(field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
+    hits = differentiable_hits(head.field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
     difference = hits.normals - n - torch.cross(turn, n, dim=-1)
     rows = []
     for axis in range(3):
         by_condition, by_pose = torch.autograd.grad(difference[:, axis].sum(), [condition, delta], retain_graph=axis < 2)
-        rows.append(torch.cat([by_pose, by_condition @ field.latent_weight @ basis], dim=-1))
+        rows.append(torch.cat([by_pose, head.by_code(by_condition)], dim=-1))
     weights = _region_weights(hits.points.detach()) * (hits.slope.detach() < -_LEAST_SLOPE)
     weights = weights / weights.sum().clamp_min(1e-6) * config.normal_count / config.normal_std**2
     values = difference.detach()
