@@ -84,7 +84,7 @@ class StartConfig:
     normal_count: float = 300.0
     normal_std: float = 0.15  # length of the difference of unit normals
     normal_width: float = 0.15
-    scale_std: float = 0.03  # of the log of a head's size against its latent, where the scene states its unit
+    scale_std: float = 0.03  # of the log of a head's size against what the rough pose found
     damping: float = 1e-2
 
 
@@ -126,6 +126,40 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
+class NormalsConfig:
+    """The network that estimates normals from a photo, and the weights of its losses."""
+
+    encoder: str = "tu-tf_efficientnet_lite1"  # a name of segmentation-models-pytorch
+    decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)  # from the coarsest level to the finest
+    likelihood_weight: float = 0.3  # of the angular likelihood with the predicted concentration
+    cosine_weight: float = 3.0
+    gradient_weight: float = 0.5  # of differences between neighbouring pixels
+    foreground_weight: float = 0.5
+    coordinate_weight: float = 0.05  # per millimetre
+    face_share: float = 2.0  # times the weight of coordinates and normals on the face
+
+
+@dataclass(frozen=True)
+class NormalsTrainingConfig:
+    """The training of that network. One entry per stage in the tuples."""
+
+    sizes: tuple[int, ...] = (128, 256)  # pixels along each side of the crops
+    steps: tuple[int, ...] = (12000, 2000)
+    batch: tuple[int, ...] = (16, 8)
+    pool: tuple[int, ...] = (20000, 6000)  # pairs kept for reuse; 13 bytes a pixel on disk
+    pool_start: int = 192  # pairs in the pool before training starts
+    pairs_per_step: int = 4  # fresh pairs a step where no worker makes them
+    learning_rate: float = 1e-3
+    encoder_rate: float = 0.5  # times that for the encoder
+    warm_up: float = 0.02  # share of the training over which the rate rises
+    weight_decay: float = 1e-2
+    clip: float = 1.0  # of the gradient's norm
+    average: float = 0.997  # decay of the averaged weights, which are those that are kept
+    mixed_precision: bool = True  # bfloat16 in the decoder, where the processor has matrix units for it
+    validation_pairs: int = 48
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run depends on besides its input."""
 
@@ -137,6 +171,8 @@ class Config:
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    normals: NormalsConfig = dataclasses.field(default_factory=NormalsConfig)
+    normals_training: NormalsTrainingConfig = dataclasses.field(default_factory=NormalsTrainingConfig)
 
 
 PRESETS: dict[str, Config] = {
@@ -156,6 +192,9 @@ PRESETS: dict[str, Config] = {
         fit=FitConfig(
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
+        ),
+        normals=NormalsConfig(
+            encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
         ),
     ),
 }  # fmt: skip

@@ -13,6 +13,7 @@ _COMMANDS = {
     "recon": ("avatar_kit_cli.recon", "recon", "Reconstruct the head of a scene of posed photos."),
     "eval": ("avatar_kit_cli.eval", "evaluate", "Score a mesh or a run against the truth."),
     "prior": ("avatar_kit_cli.prior", "prior", "Train the head prior, or look inside one."),
+    "normals": ("avatar_kit_cli.normals", "normals", "Estimate normals from photos; train the network that does."),
     "data": ("avatar_kit_cli.data", "data", "Make heads; photograph a head."),
     "doctor": ("avatar_kit_cli.doctor", "doctor", "Versions, devices, backends and why one is missing."),
 }

@@ -1,0 +1,117 @@
+"""The replay pool: pairs kept on disk, compactly, and drawn from again and again.
+
+Making a pair takes longer than training on one, so each is used several times, augmented anew. A pool is a folder of
+memory-mapped arrays that fill in order and then overwrite their oldest rows; a resumed training starts with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar_kit.normals.losses import Targets
+from avatar_kit.types import Array, InputError
+
+
+class PairLike(Protocol):
+    """What a pool needs of a pair; see `avatar_kit.normals.pairs.Pair` for the shapes."""
+
+    @property
+    def image(self) -> Array: ...
+    @property
+    def normals(self) -> Array: ...
+    @property
+    def foreground(self) -> Array: ...
+    @property
+    def coordinates(self) -> Array: ...
+    @property
+    def face(self) -> Array: ...
+
+
+class PackedPair(dict[str, Array]):
+    """A pair in 13 bytes a pixel: image uint8, normals int8 (0.3 degrees), coordinates float16 (0.1 mm), flags uint8."""
+
+
+def pack(pair: PairLike) -> PackedPair:
+    """A pair as it is stored and sent between processes."""
+    return PackedPair(
+        image=np.round(np.clip(pair.image, 0, 1) * 255).astype(np.uint8),
+        normals=np.round(pair.normals * 127).astype(np.int8),
+        coordinates=pair.coordinates.astype(np.float16),
+        flags=(pair.foreground.astype(np.uint8) + 2 * pair.face.astype(np.uint8)),
+    )
+
+
+def unpack(pairs: Sequence[PackedPair]) -> Targets:
+    """Packed pairs as the network and the losses take them."""
+    found = {name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in _LAYOUT}
+    normals, flags = _channels_first(found["normals"]).float(), found["flags"]
+    return Targets(
+        image=_channels_first(found["image"]).float() / 255,
+        normals=normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-6),
+        foreground=(flags & 1).float(),
+        face=(flags >> 1).float(),
+        coordinates=_channels_first(found["coordinates"]).float(),
+    )
+
+
+_LAYOUT = {"image": (np.uint8, 3), "normals": (np.int8, 3), "coordinates": (np.float16, 3), "flags": (np.uint8, 0)}
+
+
+class PairPool:
+    """At most `capacity` pairs of `size` x `size` pixels in `folder`, which is made or opened again."""
+
+    def __init__(self, folder: Path, *, size: int, capacity: int) -> None:
+        self.folder, self.size, self.capacity = folder, size, capacity
+        self.added = 0
+        """Pairs ever added, those that were overwritten included."""
+        folder.mkdir(parents=True, exist_ok=True)
+        notes = folder / "pool.json"
+        if notes.is_file():
+            found = json.loads(notes.read_text())
+            if found["size"] != size or found["capacity"] != capacity:
+                raise InputError(
+                    f"{folder}: holds {found['capacity']} pairs of {found['size']} pixels, asked are {capacity} of {size}. "
+                    "Give the settings it was made with, or another --work."
+                )
+            self.added = found["added"]
+        self._arrays = {name: self._open(name, *layout) for name, layout in _LAYOUT.items()}
+        self.flush()
+
+    def _open(self, name: str, kind: type, channels: int) -> Array:
+        file = self.folder / f"{name}.npy"
+        if file.is_file():
+            return np.lib.format.open_memmap(file, mode="r+")
+        shape = (self.capacity, self.size, self.size, *([channels] if channels else []))
+        return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape)  # sparse until it fills
+
+    def __len__(self) -> int:
+        return min(self.added, self.capacity)
+
+    def add(self, pair: PackedPair) -> None:
+        """Keep a pair, in the place of the oldest where the pool is full."""
+        row = self.added % self.capacity
+        for name, array in self._arrays.items():
+            array[row] = pair[name]
+        self.added += 1
+
+    def flush(self) -> None:
+        """Write down how far the pool is filled, so that the next training starts with it."""
+        part = self.folder / "pool.json.part"
+        part.write_text(json.dumps({"size": self.size, "capacity": self.capacity, "added": self.added}))
+        os.replace(part, self.folder / "pool.json")
+
+    def batch(self, rows: Tensor) -> Targets:
+        """The pairs in `rows`, as the network and the losses take them."""
+        return unpack([PackedPair({name: array[int(row)] for name, array in self._arrays.items()}) for row in rows])
+
+
+def _channels_first(maps: Tensor) -> Tensor:
+    return maps.permute(0, 3, 1, 2)

@@ -1,0 +1,195 @@
+"""Prediction: photos in, maps of the photo's size out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar_kit.normals.crop import Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.network import NormalMaps, NormalNet
+from avatar_kit.types import Array, InputError, Scene
+
+SIZE = 256  # pixels of the crop that the network sees
+_BATCH = 4  # crops at once: bounds the memory
+_HALF_CONFIDENCE_RAD = 0.2  # the expected error at which the confidence is 1/2
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of one photo.
+
+    Attributes:
+        normals: unit, outward, camera frame, (H, W, 3) float32; zero where the foreground is less likely than not.
+        foreground: probability of the subject, (H, W), zero outside the crop; a mask that was given, inside the crop.
+        coordinates: of the surface point in the head frame, units of 200 mm, (H, W, 3); zero where normals are.
+        confidence: 1 / (1 + expected angular error / 0.2 rad), (H, W) in [0, 1]; zero where normals are.
+        crop: the square that the network saw.
+    """
+
+    normals: Array
+    foreground: Array
+    coordinates: Array
+    confidence: Array
+    crop: Crop
+
+    @property
+    def mask(self) -> Array:
+        """(H, W) bool."""
+        return self.foreground > 0.5
+
+
+def predict_normals(image: Array, net: NormalNet, mask: Array | None = None, *, flips: bool = True, name: str = "photo") -> Prediction:
+    """Maps of one photo (H, W, 3) in sRGB, [0, 1]; see `predict_photos`."""
+    return predict_photos([image], net, [mask], flips=flips, names=[name])[0]
+
+
+def predict_photos(
+    images: Sequence[Array], net: NormalNet, masks: Sequence[Array | None] | None = None, *, flips: bool = True, names: Sequence[str] = (),
+) -> list[Prediction]:  # fmt: skip
+    """Maps of photos.
+
+    Args:
+        images: (H, W, 3) each, sRGB in [0, 1].
+        masks: (H, W) bool on the subject, or None where the network must find the head itself.
+        flips: average with the prediction of the mirrored photo.
+        names: for messages.
+
+    Raises:
+        InputError: no head in a photo, or maps of another frame than the camera's.
+    """
+    masks = list(masks) if masks is not None else [None] * len(images)
+    names = list(names) or [f"photo {number}" for number in range(len(images))]
+    crops = _find_heads(images, net, masks, names)
+    predictions = []
+    for start in range(0, len(images), _BATCH):
+        part = range(start, min(start + _BATCH, len(images)))
+        maps = forward(net, [crops[i].cut(images[i], SIZE) for i in part], flips=flips)
+        for row, i in enumerate(part):
+            predictions.append(_on_photo(maps, row, crops[i], images[i].shape[:2], masks[i]))
+            check_frame(predictions[-1].normals, predictions[-1].mask, names[i])
+    return predictions
+
+
+def predict_scene(scene: Scene, net: NormalNet) -> Scene:
+    """The scene with normals and their confidence for the photos that have none."""
+    without = [photo for photo in scene.photos if photo.normals is None]
+    found = predict_photos([p.image for p in without], net, [p.mask for p in without], names=[p.name for p in without])
+    known = {id(photo): replace(photo, normals=f.normals, confidence=f.confidence) for photo, f in zip(without, found, strict=True)}
+    return replace(scene, photos=tuple(known.get(id(photo), photo) for photo in scene.photos))
+
+
+def _find_heads(images: Sequence[Array], net: NormalNet, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
+    """Crops around the heads: from the mask and then the coordinates, or in two passes from coarse to fine."""
+    found = []
+    for image, mask, name in zip(images, masks, names, strict=True):
+        crop = whole_photo(*image.shape[:2]) if mask is None else crop_from_mask(mask)
+        for _ in range(2 if mask is None else 1):
+            maps = forward(net, [crop.cut(image, SIZE)], flips=False)
+            foreground = torch.sigmoid(maps.foreground[0]).numpy()
+            if mask is not None:
+                foreground = foreground * (crop.cut(mask.astype(np.float32), SIZE) > 0.5)
+            better = crop_from_coordinates(maps.coordinates[0].permute(1, 2, 0).numpy(), foreground, crop)
+            if better is None and mask is None:
+                raise InputError(f"{name}: no head found. Give a mask (white on the subject), or a photo with a larger head.")
+            crop = better or crop
+        found.append(crop)
+    return found
+
+
+@torch.inference_mode()
+def forward(net: NormalNet, crops: Sequence[Array], *, flips: bool) -> NormalMaps:
+    """Maps of crops (S, S, 3); with `flips`, means with those of the mirrored crops, whose disagreement costs confidence."""
+    net.eval()
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
+    maps = net(batch)
+    if not flips:
+        return maps
+    other = mirrored(net(batch.flip(-1)))
+    total = maps.normals + other.normals
+    normals = torch.nn.functional.normalize(total, dim=1, eps=1e-6)
+    disagreement = 2 * torch.acos((total.norm(dim=1) / 2).clamp(0, 1))  # angle between the two
+    expected = torch.hypot((-(maps.log_concentration + other.log_concentration) / 2).exp() * 2, disagreement / 2)
+    return NormalMaps(
+        normals, (maps.foreground + other.foreground) / 2, (maps.coordinates + other.coordinates) / 2, torch.log(2 / expected)
+    )
+
+
+def mirrored(maps: NormalMaps) -> NormalMaps:
+    """The maps of the mirrored crop: x changes sign in the camera frame and in the head frame."""
+    sign = torch.tensor([-1.0, 1.0, 1.0]).reshape(3, 1, 1)
+    return NormalMaps(
+        maps.normals.flip(-1) * sign, maps.foreground.flip(-1), maps.coordinates.flip(-1) * sign, maps.log_concentration.flip(-1)
+    )
+
+
+def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], mask: Array | None) -> Prediction:
+    """The maps of one crop on its photo."""
+    height, width = shape
+
+    def paste(values: Tensor) -> Array:
+        return crop.paste(values.numpy() if values.ndim == 2 else values.permute(1, 2, 0).contiguous().numpy(), height, width)
+
+    probability = torch.sigmoid(maps.foreground[row])
+    foreground = paste(probability if mask is None else torch.ones_like(probability))
+    if mask is not None:
+        foreground = foreground * mask
+    on = (foreground > 0.5).astype(np.float32)
+    normals = paste(maps.normals[row])
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    confidence = 1 / (1 + 2 * torch.exp(-maps.log_concentration[row]) / _HALF_CONFIDENCE_RAD)
+    return Prediction(
+        normals=normals / np.maximum(length, 1e-6) * on[..., None],
+        foreground=foreground,
+        coordinates=paste(maps.coordinates[row]) * on[..., None],
+        confidence=paste(confidence) * on,
+        crop=crop,
+    )
+
+
+def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | None = None) -> None:
+    """Refuse maps that are not outward normals in the camera frame (x right, y down, z forward).
+
+    Visible surfaces face the camera; along the outline normals point left on the left, right on the right and up on top.
+
+    Raises:
+        InputError: naming the axis at fault.
+    """
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return
+    seen = normals[rows, columns]
+    towards = np.array([0.0, 0.0, 1.0])
+    if intrinsics is not None:
+        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
+        rays = pixels @ np.linalg.inv(intrinsics).T
+        towards = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    facing = float((seen * towards).sum(1).mean())
+    across = normals[mask.any(1)][..., 0]
+    within = mask[mask.any(1)]
+    first, last = within.argmax(1), within.shape[1] - 1 - within[:, ::-1].argmax(1)
+    line = np.arange(len(within))
+    to_right = float((across[line, last] - across[line, first]).mean())
+    highest = mask.argmax(0)[mask.any(0)]
+    downwards = float(normals[highest, np.flatnonzero(mask.any(0)), 1].mean())
+    wrong = [axis for axis, bad in (("x", to_right < 0), ("y", downwards > 0), ("z", facing > 0)) if bad]
+    if wrong:
+        raise InputError(
+            f"{name}: the normals' {' and '.join(wrong)} point the wrong way (mean n . ray {facing:.2f}, must be below 0). "
+            "They must point out of the surface, in the camera frame with x right, y down, z forward."
+        )
+
+
+def preview(image: Array, prediction: Prediction) -> Array:
+    """Photo, normals (y up, z to the viewer), mask and confidence side by side, (h, 4 w, 3) uint8, at most 512 px high."""
+    normals = (prediction.normals * (1, -1, -1) + 1) / 2 * prediction.mask[..., None]
+    grey = [np.repeat(values[..., None], 3, axis=-1) for values in (prediction.foreground, prediction.confidence)]
+    height, width = image.shape[:2]
+    scale = min(1.0, 512 / height)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    panels = [cv2.resize(np.asarray(panel, np.float32), size, interpolation=cv2.INTER_AREA) for panel in (image, normals, *grey)]
+    return np.round(np.clip(np.concatenate(panels, axis=1), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,189 @@
+"""Training of the normal network on a stream of pairs that is made while it trains.
+
+A pool of pairs per crop size is fed by worker processes (or by the trainer itself) and drawn from at random. Everything
+lies in one folder: the pools, the held-out pairs, the checkpoint. Stops at any moment and goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from avatar_kit.config import NormalsConfig, NormalsTrainingConfig
+from avatar_kit.normals.augment import augment
+from avatar_kit.normals.generate import PairWorkers, Stream, StreamRequest
+from avatar_kit.normals.losses import normals_loss
+from avatar_kit.normals.network import NormalNet, bfloat16_pays
+from avatar_kit.normals.pool import PairPool, pack
+from avatar_kit.normals.schedule import Schedule
+
+
+class NormalsTrainer:
+    """State of one training: network, averaged network, optimiser, pools and position."""
+
+    def __init__(
+        self, config: NormalsConfig, training: NormalsTrainingConfig, request: StreamRequest, *, work: Path, seed: int,
+        net: NormalNet | None = None,
+        budget: float | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.training, self.request, self.work = config, training, request, work
+        self.schedule = Schedule(training, budget)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.net = net or NormalNet(config)
+        self.net.mixed_precision = training.mixed_precision and bfloat16_pays(torch.device("cpu"))
+        self.average = copy.deepcopy(self.net).requires_grad_(False).eval()
+        self.average.mixed_precision = False
+        """The weights that are kept: a running mean of `net`'s, its batch statistics included."""
+        self.steps = [0] * len(training.sizes)
+        """Done in each stage."""
+        self.seconds = 0.0
+        self.pools = [
+            PairPool(work / f"pool_{size}", size=size, capacity=count) for size, count in zip(training.sizes, training.pool, strict=True)
+        ]
+        self.next_index = sum(pool.added for pool in self.pools)
+        """Pairs below this number have been made already."""
+        encoder = {id(parameter) for parameter in self.net.encoder.parameters()}
+        groups = [{"params": [], "rate": rate, "weight_decay": decay}
+                  for rate in (1.0, training.encoder_rate) for decay in (training.weight_decay, 0.0)]  # fmt: skip
+        for parameter in self.net.parameters():
+            groups[2 * (id(parameter) in encoder) + (parameter.ndim < 2)]["params"].append(parameter)
+        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate)
+        self._streams: dict[int, Stream] = {}
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return sum(self.steps)
+
+    @property
+    def progress(self) -> float:
+        """0 at the start, 1 at the end."""
+        return self.schedule.progress(self.steps, self.seconds)
+
+    def train(
+        self,
+        *,
+        workers: int,
+        on_step: Callable[[dict[str, float]], None] | None = None,
+        on_pause: Callable[[], None] | None = None,
+        pause_every: float = 300.0,
+        max_steps: int | None = None,
+    ) -> None:
+        """Train to the end, or for `max_steps` more; save, and call `on_pause`, every `pause_every` seconds and at the end.
+
+        With 0 `workers` the pairs are made here, and a run that was interrupted ends as one that was not.
+        """
+        stop = None if max_steps is None else self.step + max_steps
+        size = self.training.sizes[self.schedule.made_for(self.progress)]
+        making = PairWorkers(self.request, size=size, start=self.next_index, workers=workers) if workers else nullcontext()
+        with making as source:
+            paused = time.monotonic()
+            while self.progress < 1.0 and (stop is None or self.step < stop):
+                stage = self.schedule.stage(self.progress)
+                self._fill(stage, source)
+                started = time.monotonic()
+                shown = self._train_step(stage)
+                self.seconds += time.monotonic() - started
+                if on_step:
+                    on_step(shown)
+                if time.monotonic() - paused > pause_every:
+                    self.save()
+                    if on_pause:
+                        on_pause()
+                    paused = time.monotonic()
+        self.save()
+        if on_pause:
+            on_pause()
+
+    def _fill(self, stage: int, source: PairWorkers | None) -> None:
+        """Take in the pairs that have arrived; wait where the pool is too small to train on."""
+        start = min(self.training.pool_start, self.training.pool[stage])
+        made_for = self.schedule.made_for(self.progress)
+        started = time.monotonic()
+        if source is None:
+            made_here = 0
+            while len(self.pools[stage]) < start or made_here < self.training.pairs_per_step:
+                self._make(stage)
+                made_here += 1
+        else:
+            while True:
+                short = len(self.pools[stage]) < start
+                source.ask(self.training.sizes[stage if short else made_for])
+                for index, pair in source.take(wait=short):
+                    self.pools[self.training.sizes.index(len(pair["image"]))].add(pair)
+                    self.next_index = max(self.next_index, index + 1)
+                if len(self.pools[stage]) >= start:
+                    break
+        self.seconds += time.monotonic() - started
+
+    def _make(self, stage: int) -> None:
+        size = self.training.sizes[stage]
+        if size not in self._streams:
+            self._streams = {size: self.request.open(size)}
+        self.pools[stage].add(pack(self._streams[size].pair(self.next_index)))
+        self.next_index += 1
+
+    def _train_step(self, stage: int) -> dict[str, float]:
+        rate = self.schedule.learning_rate(self.progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["rate"]
+        pool = self.pools[stage]
+        rows = torch.randint(len(pool), (self.training.batch[stage],), generator=self.generator)
+        batch = augment(pool.batch(rows), self.generator)
+        self.net.train()
+        loss, shown = normals_loss(self.net(batch.image), batch, self.config)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.training.clip)
+        if torch.isfinite(norm):  # one bad pair must not end a run of hours
+            self._optimizer.step()
+        self._update_average()
+        self.steps[stage] += 1
+        return {**shown, "gradient_norm": float(norm), "rate": rate, "stage": stage}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.training.average, (1 + self.step) / (10 + self.step))
+        current = self.net.state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(current[name], 1 - decay)
+            else:
+                value.copy_(current[name])
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything that a resumed training needs besides the pools."""
+        return self.work / "training.ckpt"
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        for pool in self.pools:
+            pool.flush()
+        state: dict[str, Any] = {
+            "config": dataclasses.asdict(self.config), "training": dataclasses.asdict(self.training),
+            "net": self.net.state_dict(), "average": self.average.state_dict(),
+            "optimizer": self._optimizer.state_dict(), "generator": self.generator.get_state(), "steps": self.steps,
+            "seconds": self.seconds, "next_index": self.next_index,
+        }  # fmt: skip
+        part = self.checkpoint.with_name(self.checkpoint.name + ".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+
+    def load(self) -> None:
+        """Go on where `save` left off."""
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.steps, self.seconds, self.next_index = state["steps"], state["seconds"], state["next_index"]

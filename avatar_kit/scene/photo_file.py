@@ -1,0 +1,108 @@
+"""Reading a photo from wherever it comes: upright, sRGB, not larger than useful; or a clear refusal."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from avatar_kit.types import Array, InputError
+
+SMALLEST_PX = 32  # of the shorter side
+LONGEST_PX = 2048  # larger photos are shrunk: a head's crop is 256 px
+_MOST_PIXELS = 150_000_000  # that are decoded whole, 450 MB; JPEGs shrink while they are decoded
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoFile:
+    """A photo as it should be looked at.
+
+    Attributes:
+        image: sRGB in [0, 1], (H, W, 3) float32, turned upright.
+        mask: from an alpha channel, (H, W) bool, or None.
+        shrunk: pixels of this image per pixel of the file, at most 1.
+    """
+
+    image: Array
+    mask: Array | None
+    shrunk: float
+
+
+def read_photo(file: Path, *, longest: int = LONGEST_PX) -> PhotoFile:
+    """Read a photo of any kind that Pillow knows, at most `longest` px long.
+
+    Raises:
+        InputError: not there, no picture, damaged, too small or too large.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file. Give a photo, as JPEG or PNG.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
+            with Image.open(file) as picture:
+                return _decode(file, picture, longest)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{file}: has too many pixels ({error}). Shrink it first.") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{file}: is no picture that can be read. Export it as JPEG or PNG.") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise InputError(f"{file}: cannot be read as a picture ({error}). Export it again as JPEG or PNG.") from error
+
+
+def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
+    width, height = picture.size
+    if min(width, height) < SMALLEST_PX:
+        raise InputError(f"{file}: is {width} x {height} pixels; at least {SMALLEST_PX} along each side are needed.")
+    if picture.format == "JPEG" and picture.mode in ("RGB", "L", "CMYK"):
+        picture.draft(picture.mode, (longest, longest))
+    if picture.width * picture.height > _MOST_PIXELS:
+        raise InputError(f"{file}: is {width} x {height} pixels; shrink it to at most {_MOST_PIXELS // 10**6} million.")
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I") or upright.mode == "F":  # Pillow would clip 16 bits to white
+        upright = _eight_bits(upright)
+    alpha = None
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+        alpha = upright.getchannel("A")
+    upright = upright.convert("RGB")
+    scale = min(1.0, longest / max(upright.size))
+    if scale < 1:
+        size = (max(round(upright.width * scale), 1), max(round(upright.height * scale), 1))
+        upright = upright.resize(size, Image.Resampling.BOX if scale < 0.5 else Image.Resampling.LANCZOS)
+        alpha = alpha.resize(size) if alpha else None
+    mask = None if alpha is None else np.asarray(alpha) > 127
+    if mask is not None and (mask.all() or not mask.any()):
+        mask = None  # an alpha channel that says nothing
+    return PhotoFile(np.asarray(upright, np.float32) / 255, mask, max(upright.size) / max(width, height))
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).astype(np.float64)
+    top = 65535.0 if picture.mode != "F" or values.max() > 255 else 255.0 if values.max() > 1 else 1.0
+    return Image.fromarray(np.round(np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+
+
+def read_mask(file: Path, shape: tuple[int, ...]) -> Array:
+    """A mask (H, W) bool, brought to the `shape` (H, W) of its photo, which may have been shrunk.
+
+    Raises:
+        InputError: unreadable, of other proportions, or empty.
+    """
+    if not file.is_file():
+        raise InputError(f"{file}: no such file. Give a mask, white on the subject, of the photo's name.")
+    try:
+        with Image.open(file) as picture:
+            mask = picture.convert("L")
+    except Exception as error:
+        raise InputError(f"{file}: cannot be read as a picture ({error}). Export it again as PNG.") from error
+    if abs(mask.width * shape[0] - mask.height * shape[1]) > 2 * max(*shape, *mask.size):
+        raise InputError(f"{file}: is {mask.width} x {mask.height} pixels, its photo {shape[1]} x {shape[0]}. Make them the same shape.")
+    found = np.asarray(mask.resize((shape[1], shape[0]))) > 127
+    if not found.any():
+        raise InputError(f"{file}: is all black. A mask is white on the subject and black elsewhere.")
+    return found

@@ -1,0 +1,176 @@
+"""`avatar-kit normals train`, `predict`, `eval` and `pairs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from avatar_kit_cli.options import check_output, resolve_config
+
+from avatar_kit.config import PRESETS
+
+if TYPE_CHECKING:
+    from avatar_kit.normals.generate import PairStreamRequest
+
+_HELD_OUT_SEED = 1_000_003  # far from any seed that a user is likely to train with
+_weights = click.option("--weights", type=click.Path(path_type=Path), help="A network of `normals train`; the shipped one by default.")
+
+
+@click.group()
+def normals() -> None:
+    """Train the network that estimates normals from photos, use it, score it."""
+
+
+def pair_options(command: Any) -> Any:
+    """What pairs are made of."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Of every random draw."),
+        click.option("--without", multiple=True, metavar="NAME", help="Leave an ingredient of the pairs out; repeatable."),
+        click.option("--skins", type=click.Path(path_type=Path), help="A folder of MakeHuman skins."),
+        click.option("--hair", type=click.Path(path_type=Path), help="A folder of MakeHuman hair styles (*.obj)."),
+        click.option("--sources", multiple=True, default=("anny",), show_default=True, metavar="SOURCE",
+                     help="anny or ict:FILE; repeatable."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...]) -> PairStreamRequest:
+    from avatar_kit.normals.generate import PairStreamRequest
+    from avatar_kit.normals.pairs import INGREDIENTS
+
+    unknown = sorted(set(without) - INGREDIENTS)
+    if unknown:
+        raise click.UsageError(f"--without {unknown[0]}: no such ingredient. There are {', '.join(sorted(INGREDIENTS))}.")
+    return PairStreamRequest(seed, sources, hair, skins, without)
+
+
+@normals.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The network, a .safetensors file.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("runs/normals"), show_default=True,
+              help="Pools of pairs, checkpoint, validation sheets.")  # fmt: skip
+@click.option("--encoder-weights", default="imagenet", show_default=True, metavar="imagenet|none|FILE")
+@click.option("--init", type=click.Path(path_type=Path), help="Start from the weights of a trained network.")
+@click.option("--minutes", type=float, help="Budget of time, over all resumed runs; the schedule fits itself into it.")
+@click.option("--workers", default=1, show_default=True, help="Processes that make pairs.")
+@click.option("--threads", default=1, show_default=True, help="Of the training.")
+@click.option("--validate-every", default=5.0, show_default=True, help="Minutes between checkpoints with validation.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option("--preset", type=click.Choice(sorted(PRESETS)), default="fast", show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="STAGE.FIELD=VALUE", help="Replace a setting; repeatable.")
+@pair_options
+def train(
+    out: Path, work: Path, encoder_weights: str, init: Path | None, minutes: float | None, workers: int, threads: int,
+    validate_every: float, resume: bool, preset: str, overrides: tuple[str, ...], sources: tuple[str, ...], hair: Path | None,
+    skins: Path | None, without: tuple[str, ...], seed: int,
+) -> None:  # fmt: skip
+    """Train on pairs that are made meanwhile. Stop at any moment; --resume goes on, pairs included."""
+    import dataclasses
+
+    import torch
+
+    from avatar_kit.normals.session import TrainingSession
+
+    torch.set_num_threads(threads)
+    request = _request(seed, sources, hair, skins, without)
+    session = TrainingSession(
+        resolve_config(preset, overrides), request, work=work, seed=seed,
+        held_out=dataclasses.replace(request, seed=seed + _HELD_OUT_SEED, without=()),
+        budget=None if minutes is None else minutes * 60,
+    )  # fmt: skip
+    if session.trainer.checkpoint.is_file() and not resume:
+        raise click.UsageError(f"{work}: an earlier training is there. Give --resume to go on with it, or another --work.")
+    session.start(encoder_weights=encoder_weights, init=init)
+    session.run(workers=workers, pause_every=validate_every * 60)
+    card = session.finish(out, command=" ".join(["avatar-kit", *sys.argv[1:]]))
+    click.echo("  ".join(f"{name} {value:g}" for name, value in card["scores"].items()), err=True)
+    click.echo(out)
+
+
+@normals.command()
+@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
+@_weights
+@click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png (white on the subject) for each photo.")
+@click.option("--flips/--no-flips", default=True, show_default=True, help="Average with the mirrored photo: better, twice the time.")
+@click.option("--overwrite", is_flag=True)
+def predict(photos: tuple[Path, ...], out: Path, weights: Path | None, masks: Path | None, flips: bool, overwrite: bool) -> None:
+    """Write NAME_normal.png (16 bits), NAME_mask.png and NAME_preview.png for each of PHOTOS into a folder."""
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from avatar_kit.normals.predict import predict_normals, preview
+    from avatar_kit.normals.storage import load_normals
+    from avatar_kit.scene.h3ds import write_normal_map
+    from avatar_kit.scene.photo_file import read_mask, read_photo
+
+    check_output(out, overwrite)
+    stems = [photo.stem for photo in photos]
+    if len(set(stems)) < len(stems):
+        raise click.UsageError("two photos have the same name without its ending; their results would overwrite each other.")
+    net, _ = load_normals(weights)
+    for photo in tqdm(photos, unit="photo", disable=None):
+        read = read_photo(photo)
+        mask = read_mask(masks / f"{photo.stem}.png", read.image.shape[:2]) if masks else read.mask
+        found = predict_normals(read.image, net, mask, flips=flips, name=str(photo))
+        out.mkdir(parents=True, exist_ok=True)
+        write_normal_map(out / f"{photo.stem}_normal.png", found.normals)
+        Image.fromarray(found.mask.astype(np.uint8) * 255).save(out / f"{photo.stem}_mask.png")
+        Image.fromarray(preview(read.image, found)).save(out / f"{photo.stem}_preview.png")
+        click.echo(out / f"{photo.stem}_preview.png")
+
+
+@normals.command("eval")
+@click.argument("targets", nargs=-1)
+@_weights
+@click.option("--pairs", "count", default=500, show_default=True, type=click.IntRange(1), help="Of a source of heads.")
+@click.option("--size", default=256, show_default=True, help="Of the pairs, px.")
+@click.option("--flips/--no-flips", default=True, show_default=True)
+@pair_options
+def evaluate(
+    targets: tuple[str, ...], weights: Path | None, count: int, size: int, flips: bool, sources: tuple[str, ...], hair: Path | None,
+    skins: Path | None, without: tuple[str, ...], seed: int,
+) -> None:  # fmt: skip
+    """Score on scene folders with a true mesh (TARGETS), or on pairs of unseen heads where none is given. Prints JSON."""
+    import dataclasses
+    import json
+
+    from tqdm import tqdm
+
+    from avatar_kit.normals.evaluate import evaluate_pairs, evaluate_scene
+    from avatar_kit.normals.storage import load_normals
+    from avatar_kit.scene.h3ds import H3dsFolder
+
+    net, _ = load_normals(weights)
+    scores = {target: evaluate_scene(net, H3dsFolder(Path(target)), flips=flips) for target in targets}
+    if not targets:
+        request = _request(seed, sources, hair, skins, without)
+        stream = dataclasses.replace(request, seed=seed + 2 * _HELD_OUT_SEED).open(size)
+        numbers = (head * request.pairs_per_head + head % request.pairs_per_head for head in range(count))
+        pairs = (stream.pair(number) for number in tqdm(numbers, total=count, unit="pair"))
+        scores[" ".join(sources)] = evaluate_pairs(net, pairs, flips=flips)
+    click.echo(json.dumps(scores, indent=1))
+
+
+@normals.command()
+@click.option("--count", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option("--size", default=256, show_default=True, help="px")
+@click.option("--overwrite", is_flag=True)
+@pair_options
+def pairs(
+    count: int, out: Path, size: int, overwrite: bool, sources: tuple[str, ...], hair: Path | None, skins: Path | None,
+    without: tuple[str, ...], seed: int,
+) -> None:  # fmt: skip
+    """Write pairs of photographs and normals as shards, for looking at or for training elsewhere."""
+    from tqdm import tqdm
+
+    from avatar_kit.normals.shards import write_shards
+
+    check_output(out, overwrite)
+    with tqdm(total=count, unit="pair") as bar:
+        write_shards(_request(seed, sources, hair, skins, without).open(size), count=count, out=out, on_pair=lambda *_: bar.update())
+    click.echo(out)

@@ -1,0 +1,221 @@
+"""From a photo to maps on the photo: crops, frames, poses, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sphere_pairs import sphere_pair
+
+from avatar_kit.conventions import MM_PER_UNIT
+from avatar_kit.normals.crop import HEAD_SHARE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.network import NormalMaps
+from avatar_kit.normals.pose import head_pose
+from avatar_kit.normals.predict import check_frame, mirrored, predict_normals, predict_photos, preview
+from avatar_kit.scene.cameras import orbit_camera, resized
+from avatar_kit.scene.photo_file import read_mask, read_photo
+from avatar_kit.types import Array, Camera, InputError
+
+
+class BallNet(torch.nn.Module):
+    """In place of a trained network: finds the bright ball of `sphere_pair` and knows a ball's normals by heart.
+
+    Its coordinates are those of a ball of radius 0.6 seen from the front.
+    """
+
+    def forward(self, image: torch.Tensor) -> NormalMaps:
+        found = (image[:, 0] > 0.15).float()
+        size = image.shape[-1]
+        y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+        area = found.sum((1, 2)).clamp(min=1).reshape(-1, 1, 1)
+        radius = (area / np.pi).sqrt()
+        nx = (x - (x * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
+        ny = (y - (y * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
+        normals = torch.stack([nx, ny, -(1 - nx**2 - ny**2).clamp(min=0).sqrt()], dim=1)
+        normals = torch.nn.functional.normalize(normals, dim=1)
+        return NormalMaps(normals, found * 20 - 10, normals * torch.tensor([0.6, -0.6, -0.6]).reshape(3, 1, 1), torch.full_like(found, 3.0))
+
+
+def photo_of_ball(width: int = 160, height: int = 120) -> tuple[Array, Array, Array]:
+    """Photo, true normals and mask of a ball whose middle lies at (55, 70) px, 40 px wide."""
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=100.0, target=np.zeros(3), focal_px=100 / 0.6 * 20, size=8)
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[:2, 2] = 55, 70
+    pair = sphere_pair(Camera(intrinsics, camera.world_from_camera, width, height))
+    return pair.image, pair.normals, pair.foreground
+
+
+def test_crop_and_back_is_the_photo_inside_and_nothing_outside() -> None:
+    photo = np.random.default_rng(0).random((40, 60, 3), np.float32)
+    crop = Crop(10, 5, 32)
+    cut = crop.cut(photo, 32)
+    assert np.array_equal(cut, photo[5:37, 10:42])
+    back = crop.paste(cut, 40, 60)
+    assert np.array_equal(back[5:37, 10:42], photo[5:37, 10:42])
+    assert back.sum() == pytest.approx(cut.sum(), rel=1e-4)
+
+
+def test_crop_beyond_the_edge_and_resampled_comes_back_in_place() -> None:
+    y, x = np.mgrid[:50, :70] + 0.5
+    ramp = np.stack([x, y, x + y], axis=-1).astype(np.float32)
+    crop = Crop.around(5, 45, 40)
+    back = crop.paste(crop.cut(ramp, 160), 50, 70)
+    rows, columns = slice(crop.top, 50), slice(0, crop.left + crop.side)
+    assert np.abs(back[rows, columns] - ramp[rows, columns])[1:-1, 1:-1].max() < 0.2  # px
+    assert not back[:10].any()
+
+
+def person(height: int = 240, width: int = 200, *, shoulders: bool = True, head: int = 70) -> Array:
+    """A mask: an elliptic head 0.78 as wide as high from row 30 on, a neck, shoulders."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    mask = ((x - 100) / (0.39 * head)) ** 2 + ((y - 30 - head / 2) / (head / 2)) ** 2 < 1
+    if shoulders:
+        mask |= (np.abs(x - 100) < 0.22 * head) & (y > 30 + head / 2) & (y < 30 + head * 1.3)
+        mask |= (np.abs(x - 100) < 1.1 * head) & (y > 30 + head * 1.25)
+    return mask
+
+
+@pytest.mark.parametrize("shoulders", [True, False])
+@pytest.mark.parametrize("head", [40, 70, 100])
+def test_mask_gives_the_head_not_the_shoulders(shoulders: bool, head: int) -> None:
+    crop = crop_from_mask(person(shoulders=shoulders, head=head))
+    assert crop.side == pytest.approx(head / HEAD_SHARE, rel=0.25)
+    assert crop.left + crop.side / 2 == pytest.approx(100, abs=2)
+    assert crop.top + crop.side / 2 == pytest.approx(30 + head / 2, abs=0.15 * head)
+
+
+def test_empty_mask_is_refused() -> None:
+    with pytest.raises(InputError, match="empty"):
+        crop_from_mask(np.zeros((20, 20), bool))
+
+
+def test_coordinates_refine_the_crop_and_leave_the_body_out() -> None:
+    coordinates = np.zeros((64, 64, 3), np.float32)
+    coordinates[40:, :, 1] = -0.9
+    foreground = np.zeros((64, 64))
+    foreground[16:64, 20:44] = 1  # head in rows 16 to 39, 24 px each way; body below
+    crop = crop_from_coordinates(coordinates, foreground, Crop(100, 50, 128))
+    assert crop is not None
+    assert crop.side == pytest.approx(24 * 2 / HEAD_SHARE, abs=3)
+    assert (crop.left + crop.side / 2, crop.top + crop.side / 2) == (pytest.approx(164, abs=2), pytest.approx(50 + 56, abs=2))
+    assert crop_from_coordinates(coordinates, np.zeros((64, 64)), whole_photo(64, 64)) is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_prediction_lands_on_the_photo(given: bool) -> None:
+    image, truth, mask = photo_of_ball()
+    found = predict_normals(image, BallNet(), mask if given else None)  # pyright: ignore
+    assert (found.mask & mask).sum() > 0.93 * (found.mask | mask).sum()
+    both = found.mask & mask
+    off = np.degrees(np.arccos(np.clip((found.normals * truth).sum(-1), -1, 1)))[both]
+    assert off.mean() < 3.0  # the stand-in's ball is orthographic and measures its own radius
+    assert np.allclose(np.linalg.norm(found.normals, axis=-1), found.mask, atol=1e-5)
+    assert found.confidence[both].min() > 0.3
+    assert found.confidence[~found.mask].max() == 0.0
+    assert preview(image, found).shape == (120, 640, 3)
+
+
+def test_several_photos_are_each_themselves() -> None:
+    image, _, mask = photo_of_ball()
+    both = predict_photos([image, image[:, ::-1]], BallNet(), [None, mask[:, ::-1]])  # pyright: ignore
+    assert np.abs(both[0].normals[..., 0] + both[1].normals[:, ::-1, 0])[mask].mean() < 0.1
+
+
+def test_a_photo_without_a_head_and_maps_of_another_frame_are_refused() -> None:
+    with pytest.raises(InputError, match="no head found"):
+        predict_normals(np.zeros((64, 64, 3), np.float32), BallNet(), name="dark.jpg")  # pyright: ignore
+    _, normals, mask = photo_of_ball()
+    check_frame(normals, mask, "ball")
+    for axis, flip in (("x", (-1, 1, 1)), ("y", (1, -1, 1)), ("z", (1, 1, -1))):
+        with pytest.raises(InputError, match=f"normals' {axis} point the wrong way"):
+            check_frame(normals * flip, mask, "ball")
+
+
+def test_mirrored_twice_is_the_same() -> None:
+    maps = BallNet()(torch.rand(1, 3, 32, 32))
+    assert all(torch.equal(a, b) for a, b in zip(mirrored(mirrored(maps)), maps))
+
+
+@pytest.mark.parametrize("yaw_deg", [-80.0, 0.0, 35.0])
+def test_pose_is_found_again_despite_wrong_pixels(yaw_deg: float, rng: np.random.Generator) -> None:
+    camera = orbit_camera(yaw_deg=yaw_deg, pitch_deg=10, roll_deg=8, distance=4, target=np.array([0.1, 0, 0]), focal_px=250, size=128)
+    pair = sphere_pair(camera)
+    coordinates = pair.coordinates + rng.normal(0, 3 / MM_PER_UNIT, pair.coordinates.shape)
+    wrong = rng.random(pair.foreground.shape) < 0.2
+    coordinates[wrong] = rng.uniform(-0.6, 0.6, (wrong.sum(), 3))
+    pose = head_pose(coordinates, pair.foreground, camera.intrinsics, confidence=np.ones_like(pair.foreground, np.float32))
+    turn = pose.camera_from_head[:3, :3] @ camera.camera_from_world[:3, :3].T
+    assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 1.0
+    assert np.linalg.norm(pose.camera_from_head[:3, 3] - camera.camera_from_world[:3, 3]) * MM_PER_UNIT < 15.0  # of 800 mm
+    assert 0.6 < pose.inlier_share < 0.9
+    with pytest.raises(InputError, match="pixels show the head"):
+        head_pose(coordinates, np.zeros_like(pair.foreground), camera.intrinsics)
+
+
+def test_pose_does_not_depend_on_the_size_of_the_picture() -> None:
+    camera = orbit_camera(yaw_deg=20, pitch_deg=0, distance=4, target=np.zeros(3), focal_px=250, size=128)
+    for size in (64, 256):
+        other = resized(camera, size, size)
+        pose = head_pose(sphere_pair(other).coordinates, sphere_pair(other).foreground, other.intrinsics)
+        assert np.allclose(pose.camera_from_head, other.camera_from_world, atol=0.01)
+        assert pose.inlier_share > 0.99
+
+
+PICTURE = np.zeros((40, 64, 3), np.uint8)
+PICTURE[:, :32] = (200, 100, 50)
+
+
+def save(file: Path, picture: Image.Image, **options) -> Path:
+    picture.save(file, **options)
+    return file
+
+
+def test_photos_of_every_kind_are_read(tmp_path: Path) -> None:
+    rgb = Image.fromarray(PICTURE)
+    expected = PICTURE.astype(np.float32) / 255
+    plain = read_photo(save(tmp_path / "plain.png", rgb))
+    assert np.allclose(plain.image, expected)
+    assert plain.mask is None
+    cmyk = read_photo(save(tmp_path / "cmyk.jpg", rgb.convert("CMYK"), quality=100))
+    assert np.abs(cmyk.image - expected).mean() < 0.05
+    grey16 = np.repeat(np.linspace(0, 65535, 64)[None], 40, 0).astype(np.uint16)
+    deep = read_photo(save(tmp_path / "deep.png", Image.fromarray(grey16)))
+    assert np.allclose(deep.image[..., 0], grey16 / 65535, atol=1 / 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to see it upright
+    turned = read_photo(save(tmp_path / "turned.jpg", rgb, exif=exif, quality=100))
+    assert turned.image.shape == (64, 40, 3)
+    assert turned.image[:20].mean() > turned.image[-20:].mean() + 0.2
+    alpha = Image.fromarray(np.dstack([PICTURE, np.uint8(255) * (PICTURE[..., 0] > 0)]))
+    cut_out = read_photo(save(tmp_path / "alpha.png", alpha))
+    assert cut_out.mask is not None
+    assert np.array_equal(cut_out.mask, PICTURE[..., 0] > 0)
+
+
+def test_huge_photos_are_shrunk(tmp_path: Path) -> None:
+    huge = read_photo(save(tmp_path / "huge.jpg", Image.new("RGB", (9000, 6000), (10, 200, 30))), longest=1024)
+    assert huge.image.shape == (683, 1024, 3)
+    assert huge.shrunk == pytest.approx(1024 / 9000)
+
+
+def test_what_is_no_photo_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("this is no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    whole = save(tmp_path / "whole.png", Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
+    save(tmp_path / "pixel.png", Image.new("RGB", (1, 1)))
+    for name in ("text.jpg", "empty.png", "cut.png", "pixel.png", "missing.png"):
+        with pytest.raises(InputError, match=name):
+            read_photo(tmp_path / name)
+
+
+def test_masks_are_read_at_the_photos_size(tmp_path: Path) -> None:
+    file = save(tmp_path / "mask.png", Image.fromarray(np.uint8(255) * (PICTURE[..., 0] > 0)))
+    assert read_mask(file, (20, 32)).mean() == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(InputError, match="same shape"):
+        read_mask(file, (64, 64))
+    with pytest.raises(InputError, match="all black"):
+        read_mask(save(tmp_path / "black.png", Image.new("L", (64, 40))), (40, 64))
