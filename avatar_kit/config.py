@@ -133,9 +133,9 @@ class NormalsConfig:
     decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)  # from the coarsest level to the finest
     likelihood_weight: float = 0.3  # of the angular likelihood with the predicted concentration
     cosine_weight: float = 3.0
-    gradient_weight: float = 0.5  # of differences between neighbouring pixels
+    gradient_weight: float = 0.1  # of differences between neighbouring pixels; more keeps early training at smooth domes
     foreground_weight: float = 0.5
-    coordinate_weight: float = 0.05  # per millimetre
+    coordinate_weight: float = 0.01  # per millimetre; more drowns the normals' gradient
     face_share: float = 2.0  # times the weight of coordinates and normals on the face
 
 

@@ -14,8 +14,11 @@ from avatar_kit.config import PRESETS
 if TYPE_CHECKING:
     from avatar_kit.normals.generate import PairStreamRequest
 
+_PAIRS_PER_HEAD = 4  # in `eval`: heads take longer to make than their pictures
 _HELD_OUT_SEED = 1_000_003  # far from any seed that a user is likely to train with
-_weights = click.option("--weights", type=click.Path(path_type=Path), help="A network of `normals train`; the shipped one by default.")
+_weights = click.option("--weights", type=click.Path(path_type=Path),
+                        help="A network of `normals train`, or another's as .onnx; the shipped one by default.")  # fmt: skip
+_axes = click.option("--axes", help="Of an .onnx network's channels in x right, y down, z forward.  [default: x,-y,-z]")
 
 
 @click.group()
@@ -93,17 +96,20 @@ def train(
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @_weights
+@_axes
 @click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png (white on the subject) for each photo.")
 @click.option("--flips/--no-flips", default=True, show_default=True, help="Average with the mirrored photo: better, twice the time.")
 @click.option("--overwrite", is_flag=True)
-def predict(photos: tuple[Path, ...], out: Path, weights: Path | None, masks: Path | None, flips: bool, overwrite: bool) -> None:
+def predict(
+    photos: tuple[Path, ...], out: Path, weights: Path | None, axes: str | None, masks: Path | None, flips: bool, overwrite: bool
+) -> None:
     """Write NAME_normal.png (16 bits), NAME_mask.png and NAME_preview.png for each of PHOTOS into a folder."""
     import numpy as np
     from PIL import Image
     from tqdm import tqdm
 
     from avatar_kit.normals.predict import predict_normals, preview
-    from avatar_kit.normals.storage import load_normals
+    from avatar_kit.normals.storage import load_estimator
     from avatar_kit.scene.h3ds import write_normal_map
     from avatar_kit.scene.photo_file import read_mask, read_photo
 
@@ -111,7 +117,7 @@ def predict(photos: tuple[Path, ...], out: Path, weights: Path | None, masks: Pa
     stems = [photo.stem for photo in photos]
     if len(set(stems)) < len(stems):
         raise click.UsageError("two photos have the same name without its ending; their results would overwrite each other.")
-    net, _ = load_normals(weights)
+    net = load_estimator(weights, axes=axes)
     for photo in tqdm(photos, unit="photo", disable=None):
         read = read_photo(photo)
         mask = read_mask(masks / f"{photo.stem}.png", read.image.shape[:2]) if masks else read.mask
@@ -126,13 +132,14 @@ def predict(photos: tuple[Path, ...], out: Path, weights: Path | None, masks: Pa
 @normals.command("eval")
 @click.argument("targets", nargs=-1)
 @_weights
+@_axes
 @click.option("--pairs", "count", default=500, show_default=True, type=click.IntRange(1), help="Of a source of heads.")
 @click.option("--size", default=256, show_default=True, help="Of the pairs, px.")
 @click.option("--flips/--no-flips", default=True, show_default=True)
 @pair_options
 def evaluate(
-    targets: tuple[str, ...], weights: Path | None, count: int, size: int, flips: bool, sources: tuple[str, ...], hair: Path | None,
-    skins: Path | None, without: tuple[str, ...], seed: int,
+    targets: tuple[str, ...], weights: Path | None, axes: str | None, count: int, size: int, flips: bool, sources: tuple[str, ...],
+    hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
     """Score on scene folders with a true mesh (TARGETS), or on pairs of unseen heads where none is given. Prints JSON."""
     import dataclasses
@@ -141,15 +148,15 @@ def evaluate(
     from tqdm import tqdm
 
     from avatar_kit.normals.evaluate import evaluate_pairs, evaluate_scene
-    from avatar_kit.normals.storage import load_normals
+    from avatar_kit.normals.storage import load_estimator
     from avatar_kit.scene.h3ds import H3dsFolder
 
-    net, _ = load_normals(weights)
+    net = load_estimator(weights, axes=axes)
     scores = {target: evaluate_scene(net, H3dsFolder(Path(target)), flips=flips) for target in targets}
     if not targets:
         request = _request(seed, sources, hair, skins, without)
         stream = dataclasses.replace(request, seed=seed + 2 * _HELD_OUT_SEED).open(size)
-        numbers = (head * request.pairs_per_head + head % request.pairs_per_head for head in range(count))
+        numbers = (i // _PAIRS_PER_HEAD * request.pairs_per_head + i % _PAIRS_PER_HEAD for i in range(count))
         pairs = (stream.pair(number) for number in tqdm(numbers, total=count, unit="pair"))
         scores[" ".join(sources)] = evaluate_pairs(net, pairs, flips=flips)
     click.echo(json.dumps(scores, indent=1))

@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar_kit.conventions import MM_PER_UNIT
+from avatar_kit.conventions import MM_PER_UNIT, rotation_of, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.normals.losses import Targets, angle
 from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
 from avatar_kit.normals.pose import head_pose
-from avatar_kit.normals.predict import forward, predict_normals
+from avatar_kit.normals.predict import Estimator, Prediction, forward, predict_normals
 from avatar_kit.render.raycast import render_mesh
 from avatar_kit.scene.h3ds import H3dsFolder
-from avatar_kit.types import Array, InputError
+from avatar_kit.types import Array, InputError, Photo
 
 if TYPE_CHECKING:
     from avatar_kit.normals.pairs import Pair
 
+_FRONT_COSINE = 0.5  # of the angle between the face and the camera
 _FACE_MM = 95.0  # around the nose tip: the face of the h3ds protocol
 
 YAW_BANDS_DEG = ((0, 20), (20, 45), (45, 70), (70, 91), (91, 181))
@@ -82,7 +83,7 @@ def evaluate_batches(net: NormalNet, batches: Iterable[tuple[Targets, list[float
     return scores.means()
 
 
-def evaluate_pairs(net: NormalNet, pairs: Iterable[Pair], *, flips: bool = True) -> dict[str, float]:
+def evaluate_pairs(net: Estimator, pairs: Iterable[Pair], *, flips: bool = True) -> dict[str, float]:
     """Scores on pairs of unseen heads, their crops as they are, and the error of the pose from their coordinates.
 
     `pose_missing` is the share of pairs from whose coordinates no pose is found.
@@ -97,17 +98,20 @@ def evaluate_pairs(net: NormalNet, pairs: Iterable[Pair], *, flips: bool = True)
         except InputError:
             scores.note("pose_missing", 1.0)
             continue
-        turn = pose.camera_from_head[:3, :3] @ pair.camera.camera_from_world[:3, :3].T
         scores.note("pose_missing", 0.0)
-        scores.note("pose_degrees", math.degrees(math.acos(min(max((np.trace(turn) - 1) / 2, -1.0), 1.0))))
+        scores.note("pose_degrees", angle_between_deg(pose.camera_from_head[:3, :3], pair.camera.camera_from_world[:3, :3]))
     return scores.means()
 
 
-def evaluate_scene(net: NormalNet, folder: H3dsFolder, *, flips: bool = True) -> dict[str, float]:
+def evaluate_scene(net: Estimator, folder: H3dsFolder, *, head_from_world: Array | None = None, flips: bool = True) -> dict[str, float]:
     """Scores on a scene's photos against its true mesh: normals with its masks given, foreground without them.
 
     Only what the crop around the head shows counts. `refused` is the share of photos without a prediction: in the other
     scores they do not count.
+
+    Args:
+        head_from_world: similarity (4, 4) where it is known: then coordinates and poses are scored too, those of photos
+            within 60 degrees of frontal also by themselves (`front_...`).
     """
     reference = folder.reference()
     if reference is None:
@@ -128,9 +132,11 @@ def evaluate_scene(net: NormalNet, folder: H3dsFolder, *, flips: bool = True) ->
             scores.note("refused", 1.0)
             continue
         scores.note("refused", 0.0)
-        truth = _single(photo.image, seen.normals, seen.mask & given.mask, face & given.mask)
-        maps = NormalMaps(truth.normals.new_tensor(given.normals.transpose(2, 0, 1))[None], truth.foreground,
-                          truth.coordinates, truth.foreground)  # fmt: skip
+        coordinates = np.zeros_like(seen.points) if head_from_world is None else transform_points(head_from_world, seen.points)
+        truth = _single(photo.image, seen.normals, coordinates, seen.mask & given.mask, face & given.mask)
+        maps = NormalMaps(_channels_first(given.normals), truth.foreground, _channels_first(given.coordinates), truth.foreground)
+        if head_from_world is not None:
+            _score_pose(scores, photo, given, head_from_world, np.linalg.norm(given.coordinates - coordinates, axis=-1)[face & given.mask])
         scores.add(maps, truth, with_foreground=False)
         inside = alone.crop.paste(np.ones((8, 8), np.float32), *photo.mask.shape) > 0.5
         both, either = alone.mask & photo.mask & inside, (alone.mask | photo.mask) & inside
@@ -138,14 +144,43 @@ def evaluate_scene(net: NormalNet, folder: H3dsFolder, *, flips: bool = True) ->
     return scores.means()
 
 
-def _single(image: Array, normals: Array, foreground: Array, face: Array) -> Targets:
-    """Truth without coordinates of one photo, as a batch."""
+def _score_pose(scores: Scores, photo: Photo, given: Prediction, head_from_world: Array, face_error: Array) -> None:
+    """Angle between the pose from predicted coordinates and the true one; `face_error` (N,), units, of the coordinates."""
+    true_rotation = photo.camera.camera_from_world[:3, :3] @ rotation_of(head_from_world).T
+    front = -true_rotation[2, 2] > _FRONT_COSINE  # the head's z axis against the camera's
+    try:
+        pose = head_pose(given.coordinates, given.mask, photo.camera.intrinsics, confidence=given.confidence)
+    except InputError:
+        scores.note("pose_missing", 1.0)
+        return
+    scores.note("pose_missing", 0.0)
+    found = {"pose_degrees": angle_between_deg(pose.camera_from_head[:3, :3], true_rotation)}
+    if len(face_error) and front:
+        found["face_coordinates_mm"] = float(face_error.mean()) * MM_PER_UNIT
+    for name, value in found.items():
+        if name == "pose_degrees":
+            scores.note(name, value)
+        if front:
+            scores.note(f"front_{name}", value)
+
+
+def angle_between_deg(a: Array, b: Array) -> float:
+    """Angle of the rotation that takes rotation matrix `a` (3, 3) to `b`."""
+    return math.degrees(math.acos(min(max((np.trace(a @ b.T) - 1) / 2, -1.0), 1.0)))
+
+
+def _channels_first(maps: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(maps.transpose(2, 0, 1), np.float32))[None]
+
+
+def _single(image: Array, normals: Array, coordinates: Array, foreground: Array, face: Array) -> Targets:
+    """Truth of one photo, as a batch."""
     return Targets(
-        image=torch.from_numpy(image).permute(2, 0, 1)[None],
-        normals=torch.from_numpy(normals).permute(2, 0, 1)[None],
+        image=_channels_first(image),
+        normals=_channels_first(normals),
         foreground=torch.from_numpy(foreground)[None].float(),
         face=torch.from_numpy(face)[None].float(),
-        coordinates=torch.zeros(1, 3, *foreground.shape),
+        coordinates=_channels_first(coordinates),
     )
 
 

@@ -38,6 +38,8 @@ class NormalMaps(NamedTuple):
 class NormalNet(nn.Module):
     """U-Net++ with the encoder that `config` names; random weights until some are loaded."""
 
+    crop_px = 256
+    finds_heads = True
     mean: Tensor
     std: Tensor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,12 +12,27 @@ import torch
 from torch import Tensor
 
 from avatar_kit.normals.crop import Crop, crop_from_coordinates, crop_from_mask, whole_photo
-from avatar_kit.normals.network import NormalMaps, NormalNet
+from avatar_kit.normals.network import NormalMaps
 from avatar_kit.types import Array, InputError, Scene
 
-SIZE = 256  # pixels of the crop that the network sees
 _BATCH = 4  # crops at once: bounds the memory
 _HALF_CONFIDENCE_RAD = 0.2  # the expected error at which the confidence is 1/2
+
+
+class Estimator(Protocol):
+    """What estimates normals: our network, or another's (`normals.onnx`).
+
+    Attributes:
+        crop_px: side of the crops it is given.
+        finds_heads: its foreground and coordinates can be relied on; otherwise photos need masks.
+    """
+
+    crop_px: int
+    finds_heads: bool
+
+    def __call__(self, image: Tensor) -> NormalMaps:
+        """Maps of crops (B, 3, S, S) in sRGB, [0, 1]."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +59,13 @@ class Prediction:
         return self.foreground > 0.5
 
 
-def predict_normals(image: Array, net: NormalNet, mask: Array | None = None, *, flips: bool = True, name: str = "photo") -> Prediction:
+def predict_normals(image: Array, net: Estimator, mask: Array | None = None, *, flips: bool = True, name: str = "photo") -> Prediction:
     """Maps of one photo (H, W, 3) in sRGB, [0, 1]; see `predict_photos`."""
     return predict_photos([image], net, [mask], flips=flips, names=[name])[0]
 
 
 def predict_photos(
-    images: Sequence[Array], net: NormalNet, masks: Sequence[Array | None] | None = None, *, flips: bool = True, names: Sequence[str] = (),
+    images: Sequence[Array], net: Estimator, masks: Sequence[Array | None] | None = None, *, flips: bool = True, names: Sequence[str] = (),
 ) -> list[Prediction]:  # fmt: skip
     """Maps of photos.
 
@@ -68,14 +84,14 @@ def predict_photos(
     predictions = []
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
-        maps = forward(net, [crops[i].cut(images[i], SIZE) for i in part], flips=flips)
+        maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
         for row, i in enumerate(part):
             predictions.append(_on_photo(maps, row, crops[i], images[i].shape[:2], masks[i]))
             check_frame(predictions[-1].normals, predictions[-1].mask, names[i])
     return predictions
 
 
-def predict_scene(scene: Scene, net: NormalNet) -> Scene:
+def predict_scene(scene: Scene, net: Estimator) -> Scene:
     """The scene with normals and their confidence for the photos that have none."""
     without = [photo for photo in scene.photos if photo.normals is None]
     found = predict_photos([p.image for p in without], net, [p.mask for p in without], names=[p.name for p in without])
@@ -83,16 +99,21 @@ def predict_scene(scene: Scene, net: NormalNet) -> Scene:
     return replace(scene, photos=tuple(known.get(id(photo), photo) for photo in scene.photos))
 
 
-def _find_heads(images: Sequence[Array], net: NormalNet, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
+def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
     """Crops around the heads: from the mask and then the coordinates, or in two passes from coarse to fine."""
     found = []
     for image, mask, name in zip(images, masks, names, strict=True):
+        if mask is None and not net.finds_heads:
+            raise InputError(f"{name}: has no mask, and this network does not find heads. Give a mask (white on the subject).")
         crop = whole_photo(*image.shape[:2]) if mask is None else crop_from_mask(mask)
+        if not net.finds_heads:
+            found.append(crop)
+            continue
         for _ in range(2 if mask is None else 1):
-            maps = forward(net, [crop.cut(image, SIZE)], flips=False)
+            maps = forward(net, [crop.cut(image, net.crop_px)], flips=False)
             foreground = torch.sigmoid(maps.foreground[0]).numpy()
             if mask is not None:
-                foreground = foreground * (crop.cut(mask.astype(np.float32), SIZE) > 0.5)
+                foreground = foreground * (crop.cut(mask.astype(np.float32), net.crop_px) > 0.5)
             better = crop_from_coordinates(maps.coordinates[0].permute(1, 2, 0).numpy(), foreground, crop)
             if better is None and mask is None:
                 raise InputError(f"{name}: no head found. Give a mask (white on the subject), or a photo with a larger head.")
@@ -102,9 +123,8 @@ def _find_heads(images: Sequence[Array], net: NormalNet, masks: Sequence[Array |
 
 
 @torch.inference_mode()
-def forward(net: NormalNet, crops: Sequence[Array], *, flips: bool) -> NormalMaps:
+def forward(net: Estimator, crops: Sequence[Array], *, flips: bool) -> NormalMaps:
     """Maps of crops (S, S, 3); with `flips`, means with those of the mirrored crops, whose disagreement costs confidence."""
-    net.eval()
     batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
     maps = net(batch)
     if not flips:
@@ -180,7 +200,7 @@ def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | N
     if wrong:
         raise InputError(
             f"{name}: the normals' {' and '.join(wrong)} point the wrong way (mean n . ray {facing:.2f}, must be below 0). "
-            "They must point out of the surface, in the camera frame with x right, y down, z forward."
+            "They must point out of the surface, in the frame of x right, y down, z forward. For an .onnx network, give --axes."
         )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from avatar_kit.config import NormalsConfig, stage_from_dict
 from avatar_kit.normals.network import NormalNet
+from avatar_kit.normals.predict import Estimator
 from avatar_kit.types import InputError
 
 FORMAT = "avatar-kit-normals-1"
@@ -33,6 +34,19 @@ def save_normals(path: Path, net: NormalNet, card: dict[str, Any]) -> None:
     save_file(half, part, metadata)
     os.replace(part, path)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def load_estimator(path: Path | None, *, axes: str | None = None) -> Estimator:
+    """A network to predict with: ours, shipped (None) or from a file, or an ONNX model (.onnx) of others.
+
+    Args:
+        axes: of an ONNX model's channels; see `normals.onnx`.
+    """
+    if path is not None and path.suffix == ".onnx":
+        from avatar_kit.normals.onnx import OnnxEstimator
+
+        return OnnxEstimator(path, axes=axes or "x,-y,-z")
+    return load_normals(path)[0]
 
 
 def load_normals(path: Path | str | None = None, device: str | torch.device = "cpu") -> tuple[NormalNet, dict[str, Any]]:

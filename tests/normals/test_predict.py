@@ -26,6 +26,9 @@ class BallNet(torch.nn.Module):
     Its coordinates are those of a ball of radius 0.6 seen from the front.
     """
 
+    crop_px = 256
+    finds_heads = True
+
     def forward(self, image: torch.Tensor) -> NormalMaps:
         found = (image[:, 0] > 0.15).float()
         size = image.shape[-1]
