@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ class Rays:
         inside: the pixel is on the subject, (N,) bool.
         colors: sRGB, (N, 3).
         normals: outward unit normal in the world frame, (N, 3), zero where the photo gives none.
+        confidence: of the normal, in [0, 1], (N,).
     """
 
     origins: Tensor
@@ -33,12 +34,13 @@ class Rays:
     inside: Tensor
     colors: Tensor
     normals: Tensor
+    confidence: Tensor
 
     def __len__(self) -> int:
         return len(self.origins)
 
     def __getitem__(self, index: Tensor) -> Rays:
-        return Rays(self.origins[index], self.directions[index], self.inside[index], self.colors[index], self.normals[index])
+        return Rays(*(getattr(self, field.name)[index] for field in fields(self)))
 
 
 def shrink(photo: Photo, longer_side: int) -> Photo:
@@ -53,7 +55,8 @@ def shrink(photo: Photo, longer_side: int) -> Photo:
         mean = cv2.resize(photo.normals, size, interpolation=cv2.INTER_AREA)
         length = np.linalg.norm(mean, axis=-1, keepdims=True)
         normals = np.where(length > 0.5, mean / np.maximum(length, 1e-6), 0.0).astype(np.float32)
-    return Photo(image, mask, resized(photo.camera, *size), normals, photo.name)
+    confidence = None if photo.confidence is None else cv2.resize(photo.confidence, size, interpolation=cv2.INTER_AREA)
+    return Photo(image, mask, resized(photo.camera, *size), normals, photo.name, confidence)
 
 
 class RayBank:
@@ -73,26 +76,31 @@ class RayBank:
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""
         borders = _concatenate(self._borders)
-        return borders[_spread(len(borders), count).to(borders.inside.device)]
+        return borders[_spread(len(borders), min(count, len(borders))).to(borders.inside.device)]
 
     def subject(self, count: int) -> Rays:
         """About `count` rays on the subject with known normals, evenly spread, the same each time."""
         known = self._inside[(self.rays.normals[self._inside] != 0).any(-1)]
-        return self.rays[known[_spread(len(known), count).to(known.device)]]
+        return self.rays[known[_spread(len(known), min(count, len(known))).to(known.device)]]
 
     def draw(self, count: int, inside_share: float, generator: torch.Generator) -> Rays:
-        """`count` random rays, `inside_share` of them on the subject."""
+        """`count` rays, `inside_share` of them on the subject: evenly spread over the photos, from a random one on."""
         n_inside = round(count * inside_share)
         n_outline = round((count - n_inside) * _OUTLINE_SHARE) if len(self._elsewhere) else count - n_inside
         parts = [(self._inside, n_inside), (self._outline, n_outline), (self._elsewhere, count - n_inside - n_outline)]
-        chosen = [group[torch.randint(len(group), (n,), generator=generator).to(group.device)] for group, n in parts if len(group)]
+        chosen = [group[_spread(len(group), n, generator).to(group.device)] for group, n in parts if len(group)]
         return self.rays[torch.cat(chosen)]
 
 
-def _spread(total: int, count: int) -> Tensor:
-    """`count` of `total` indices, scattered evenly: steps of the golden ratio fall on no row or column of an image."""
+def _spread(total: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """`count` of `total` indices, scattered evenly: steps of the golden ratio fall on no row or column of an image.
+
+    The first is number 0, or a random one. Evenly spread rays see each part of the head in each step, so that fits with
+    other seeds differ less.
+    """
     golden = (5.0**0.5 - 1.0) / 2.0
-    return torch.unique((torch.arange(min(count, total), dtype=torch.float64) * golden % 1.0 * total).long())
+    start = torch.rand((), generator=generator, dtype=torch.float64) if generator else 0.0
+    return ((torch.arange(count, dtype=torch.float64) * golden + start) % 1.0 * total).long()
 
 
 def _border_rays(photo: Photo, device: torch.device) -> Rays:
@@ -105,7 +113,7 @@ def _border_rays(photo: Photo, device: torch.device) -> Rays:
     origins, directions = photo.camera.rays(np.concatenate([upright, level]))
     nothing = torch.zeros(len(origins), 3, device=device)
     origins, directions = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (origins, directions))
-    return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing)
+    return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing, nothing[:, 0])
 
 
 def _rays_of(photo: Photo, device: torch.device) -> Rays:
@@ -119,12 +127,12 @@ def _rays_of(photo: Photo, device: torch.device) -> Rays:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
 
     inside = torch.from_numpy(photo.mask.ravel().copy()).to(device)
-    return Rays(tensor(origins), tensor(directions), inside, tensor(photo.image.reshape(-1, 3)), tensor(normals))
+    confidence = np.ones(photo.mask.size) if photo.confidence is None else photo.confidence.ravel()
+    return Rays(tensor(origins), tensor(directions), inside, tensor(photo.image.reshape(-1, 3)), tensor(normals), tensor(confidence))
 
 
 def _concatenate(parts: list[Rays]) -> Rays:
-    names = ("origins", "directions", "inside", "colors", "normals")
-    return Rays(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    return Rays(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Rays)))
 
 
 def _outline(mask: Array) -> Array:
