@@ -53,6 +53,7 @@ TABLE: dict[str, tuple[Backend, ...]] = {
         _WARP,
     ),
     "query": (_WARP,),
+    "onnx": (Backend("onnxruntime", ("onnxruntime", "InferenceSession"), ("cpu", "cuda"), "MIT", "pip install onnxruntime"),),
 }
 
 
@@ -77,7 +78,7 @@ def obstacle(backend: Backend, device: str) -> str | None:
 
 
 def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
-    """Name of the backend for `operation` ("extract", "chamfer", "render", "query") on `device`.
+    """Name of the backend for `operation` ("extract", "chamfer", "render", "query", "onnx") on `device`.
 
     Args:
         asked: force this one.

@@ -97,7 +97,9 @@ class FitConfig:
     image_size: int = 256  # longer side to which photos are shrunk
     learning_rate_latent: float = 5e-2  # in standard deviations of the training latents
     learning_rate_grid: float = 1e-2
-    grid_rate_without_normals: float = 0.1  # times that where no photo has normals: outlines and colours alone decide little
+    grid_rate_without_normals: float = (
+        0.1  # times that where no photo has normals, more with trust in them: outlines and colours alone decide little
+    )
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1

@@ -139,6 +139,7 @@ class Photo:
         mask: True on the subject, (H, W) bool.
         camera: of the same size.
         normals: outward unit normals in the camera frame, (H, W, 3) float32, zero where there is none; or None.
+        confidence: in [0, 1], how far each normal is to be trusted, (H, W) float32; None trusts all of them.
         name: for messages, e.g. "image/img_0003.jpg".
     """
 
@@ -147,6 +148,7 @@ class Photo:
     camera: Camera
     normals: Array | None = None
     name: str = ""
+    confidence: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Errors and seconds over a folder of scenes with a truth, as a table.
 
-    python benchmarks/scenes.py ROOT [--views 1,3,6] [--without-normals] [--seeds 1] [--only NAME,NAME]
+    python benchmarks/scenes.py ROOT [--views 1,3,6] [--normals given|predicted|none] [--seeds 1] [--only NAME,NAME]
 
 Scenes without normal maps can be given some with `avatar-kit data capture SCENE --normals-only`.
 """
@@ -22,11 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("--views", default="1,3,6")
-    parser.add_argument("--without-normals", action="store_true")
+    parser.add_argument("--normals", choices=["given", "predicted", "none"], default="given")
+    parser.add_argument("--weights", help="of the network that predicts normals; the shipped one by default")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only")
     options = parser.parse_args()
     prior = ak.load_prior()
+    net = None if options.normals != "predicted" else options.weights or "default"
     names = options.only.split(",") if options.only else sorted(p.name for p in options.root.iterdir() if p.is_dir())
     print("| scene | views | seed | face (mean head) | head | metric face | head seen | fit s | total s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -37,10 +39,10 @@ def main() -> None:
             continue
         for views in map(int, options.views.split(",")):
             scene = ak.load_scene(options.root / name, views=views)
-            if options.without_normals:
+            if options.normals != "given":
                 scene = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
             for seed in range(options.seeds):
-                result = ak.reconstruct(scene, prior=prior, seed=seed)
+                result = ak.reconstruct(scene, prior=prior, normal_net=net, seed=seed)
                 scores = score_run(result, prior, reference)
                 ours, mean = scores["reconstruction"], scores["mean head"]
                 faces.append(ours["h3ds"]["face_mm"])

@@ -14,6 +14,7 @@ def doctor(as_json: bool) -> None:
     import torch
 
     from avatar_kit.backends import TABLE, obstacle, pick
+    from avatar_kit.normals.storage import load_normals
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.recon.pipeline import versions
 
@@ -27,6 +28,7 @@ def doctor(as_json: bool) -> None:
         },
         "licences": {b.name: b.licence for backends in TABLE.values() for b in backends},
         "prior": load_prior().card.get("scores", {}),
+        "normals": load_normals()[1].get("scores", {}),
     }
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -37,4 +39,5 @@ def doctor(as_json: bool) -> None:
         for name, state in states.items():
             click.echo(f"{operation:<9} {name:<11} {state}")
     click.echo("licences  " + ", ".join(f"{name}: {licence}" for name, licence in found["licences"].items()))
-    click.echo("prior     " + ", ".join(f"{name} {value}" for name, value in found["prior"].items()))
+    for weights in ("prior", "normals"):
+        click.echo(f"{weights:<9} " + ", ".join(f"{name} {value}" for name, value in found[weights].items()))

@@ -16,11 +16,13 @@ from avatar_kit_cli.options import check_output, parse_view_ids, preset_options,
 @click.option("--view-ids", help="Exactly these photos, e.g. 0,2,3.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result.")
 @click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
+@click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
+              help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def recon(
-    scene: Path, views: int, view_ids: str | None, out: Path, prior_file: str, seconds: float, overwrite: bool,
+    scene: Path, views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float, overwrite: bool,
     preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
     """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout).
@@ -30,7 +32,7 @@ def recon(
     ids = parse_view_ids(view_ids)
     check_output(out, overwrite)
     config = resolve_config(preset, overrides)
-    for path in run(scene, out, views, ids, prior_file, seconds, preset, config, device, seed):
+    for path in run(scene, out, views, ids, prior_file, normal_net, seconds, preset, config, device, seed):
         click.echo(path)
 
 
@@ -46,12 +48,12 @@ def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[s
     check_output(out, overwrite)
     config = resolve_config(preset, overrides)
     scene = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
-    for path in run(scene, out, views, None, "default", math.inf, preset, config, device, seed):
+    for path in run(scene, out, views, None, "default", "none", math.inf, preset, config, device, seed):
         click.echo(path)
 
 
 def run(
-    scene: Path, out: Path, views: int, ids: list[int] | None, prior_file: str, seconds: float, preset: str, config: Any,
+    scene: Path, out: Path, views: int, ids: list[int] | None, prior_file: str, normal_net: str, seconds: float, preset: str, config: Any,
     device: str, seed: int,
 ) -> list[Path]:  # fmt: skip
     """Read, reconstruct, score where there is a truth, and write."""
@@ -59,7 +61,8 @@ def run(
 
     from avatar_kit.backends import pick_device
     from avatar_kit.prior.storage import load_prior
-    from avatar_kit.recon.pipeline import log, reconstruct, write_run
+    from avatar_kit.recon.pipeline import log, reconstruct
+    from avatar_kit.recon.run_folder import write_run
     from avatar_kit.scene.h3ds import read_reference
     from avatar_kit.scene.views import load_scene
     from avatar_kit.score.picture import error_sheet
@@ -70,27 +73,26 @@ def run(
     loaded = load_scene(scene, views=views, view_ids=ids)
     prior = load_prior(prior_file, device)
     load_seconds = time.perf_counter() - started
-    given = "with" if any(photo.normals is not None for photo in loaded.photos) else "without"
-    log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}) {given} normal maps, on {device}")
+    given = sum(photo.normals is not None for photo in loaded.photos)
+    log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}), {given} with normal maps, on {device}")
     with _progress(config.fit.steps) as on_step:
-        result = reconstruct(loaded, prior=prior, preset=preset, config=config, device=device, seed=seed, seconds=seconds, on_step=on_step)
+        result = reconstruct(
+            loaded, prior=prior, normal_net=None if normal_net == "none" else normal_net, preset=preset, config=config, device=device,
+            seed=seed, seconds=seconds, on_step=on_step,
+        )  # fmt: skip
     result.seconds["load"] = load_seconds
     result.seconds["total"] += load_seconds
     log(
         f"reconstructed in {result.seconds['total']:.1f} s: " + ", ".join(f"{k} {v:.1f}" for k, v in result.seconds.items() if k != "total")
     )
     extra: dict[str, Any] = {}
-    picture = None
+    pictures = {}
     reference = read_reference(scene)
     if reference is not None:
         extra["scores"] = score_run(result, prior, reference)
         log(score_table(extra["scores"]))
-        picture = error_sheet(result, reference)
-    paths = write_run(result, out, extra=extra)
-    if picture is not None:
-        picture.save(out / "errors.png", optimize=True)
-        paths.append(out / "errors.png")
-    return paths
+        pictures["errors.png"] = error_sheet(result, reference)
+    return write_run(result, out, extra=extra, pictures=pictures)
 
 
 class _progress:

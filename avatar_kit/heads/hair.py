@@ -20,8 +20,8 @@ from avatar_kit.types import Array, Mesh
 
 STYLES = ("none", "cropped", "short", "long", "tied", "receding")
 _COARSE, _FINE = 49, 97  # nodes per axis: distances are measured every 8 mm, surfaces made every 4 mm
-_HAIRLINE_AZIMUTH = np.array([0.0, 35, 60, 78, 92, 112, 124, 150, 180])
-_HAIRLINE_HEIGHT = np.array([0.56, 0.52, 0.36, 0.20, 0.24, 0.22, -0.02, -0.24, -0.30])
+HAIRLINE_AZIMUTH_DEG = np.array([0.0, 35, 60, 78, 92, 112, 124, 150, 180])
+HAIRLINE_HEIGHT = np.array([0.56, 0.52, 0.36, 0.20, 0.24, 0.22, -0.02, -0.24, -0.30])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +78,13 @@ def _locks(grid: HeadGrid, rng: np.random.Generator, amplitude: float) -> Array:
 
 def _cap(grid: HeadGrid, rng: np.random.Generator, style: str) -> Array:
     """Hair that follows the skull inside the hairline."""
-    height = _HAIRLINE_HEIGHT + rng.normal(0, 0.02, _HAIRLINE_HEIGHT.size) + (grid.crown - 0.777) * 0.6
+    height = HAIRLINE_HEIGHT + rng.normal(0, 0.02, HAIRLINE_HEIGHT.size) + (grid.crown - 0.777) * 0.6
     height[0] += rng.uniform(-0.12, 0.05)
     if style == "receding":
         height[:3] = grid.crown - rng.uniform(0.0, 0.12) + np.array([rng.uniform(-0.15, 0.03), 0.06, -0.1])
     if style in ("long", "tied") or rng.random() < 0.3:
         height[3:5] -= rng.uniform(0.0, 0.2)
-    inside = grid.y - np.interp(grid.azimuth_deg, _HAIRLINE_AZIMUTH, height)
+    inside = grid.y - np.interp(grid.azimuth_deg, HAIRLINE_AZIMUTH_DEG, height)
     top = {"cropped": (0.015, 0.04), "short": (0.05, 0.2), "long": (0.04, 0.14), "tied": (0.02, 0.06), "receding": (0.01, 0.07)}
     side = {"cropped": (0.01, 0.03), "short": (0.02, 0.12), "long": (0.05, 0.14), "tied": (0.02, 0.05), "receding": (0.01, 0.07)}
     blend = _smooth_step((grid.y - 0.25) / 0.4)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from avatar_kit.backends import BackendMissing
+from avatar_kit.backends import pick
 from avatar_kit.normals.network import NormalMaps
 from avatar_kit.types import InputError
 
@@ -32,10 +32,9 @@ class OnnxEstimator:
     finds_heads = False
 
     def __init__(self, file: Path, *, axes: str = "x,-y,-z", mean: float = 0.0, std: float = 1.0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise BackendMissing(f"{file}: ONNX models are run by onnxruntime, which is missing. Run: pip install onnxruntime") from None
+        pick("onnx")
+        import onnxruntime
+
         if not file.is_file():
             raise InputError(f"{file}: no such file. Give an ONNX model of surface normals.")
         self._axes = parse_axes(axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -16,7 +17,7 @@ from avatar_kit.normals.network import NormalMaps
 from avatar_kit.types import Array, InputError, Scene
 
 _BATCH = 4  # crops at once: bounds the memory
-_HALF_CONFIDENCE_RAD = 0.2  # the expected error at which the confidence is 1/2
+_GIVEN_ERROR_RAD = 0.05  # how far normals that are given count as wrong: against their precision ours is measured
 
 
 class Estimator(Protocol):
@@ -43,7 +44,8 @@ class Prediction:
         normals: unit, outward, camera frame, (H, W, 3) float32; zero where the foreground is less likely than not.
         foreground: probability of the subject, (H, W), zero outside the crop; a mask that was given, inside the crop.
         coordinates: of the surface point in the head frame, units of 200 mm, (H, W, 3); zero where normals are.
-        confidence: 1 / (1 + expected angular error / 0.2 rad), (H, W) in [0, 1]; zero where normals are.
+        confidence: 1 / (1 + (expected angular error / 0.05 rad)^2), a share of the precision of normals that are given,
+            (H, W) in [0, 1]; zero where normals are.
         crop: the square that the network saw.
     """
 
@@ -92,11 +94,27 @@ def predict_photos(
 
 
 def predict_scene(scene: Scene, net: Estimator) -> Scene:
-    """The scene with normals and their confidence for the photos that have none."""
-    without = [photo for photo in scene.photos if photo.normals is None]
-    found = predict_photos([p.image for p in without], net, [p.mask for p in without], names=[p.name for p in without])
-    known = {id(photo): replace(photo, normals=f.normals, confidence=f.confidence) for photo, f in zip(without, found, strict=True)}
-    return replace(scene, photos=tuple(known.get(id(photo), photo) for photo in scene.photos))
+    """The scene with normals and their confidence for the photos that have none.
+
+    Warns of photos whose maps cannot be right, and leaves them without.
+
+    Raises:
+        InputError: none can be right.
+    """
+    photos, failures = [], []
+    for photo in scene.photos:
+        if photo.normals is None:
+            try:
+                found = predict_normals(photo.image, net, photo.mask, name=photo.name)
+                photo = replace(photo, normals=found.normals, confidence=found.confidence)
+            except InputError as error:
+                failures.append(error)
+        photos.append(photo)
+    if failures and all(photo.normals is None for photo in photos):
+        raise failures[0]
+    for error in failures:
+        warnings.warn(f"Goes on without this photo's normals: {error}", stacklevel=2)
+    return replace(scene, photos=tuple(photos))
 
 
 def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
@@ -161,7 +179,7 @@ def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], ma
     on = (foreground > 0.5).astype(np.float32)
     normals = paste(maps.normals[row])
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    confidence = 1 / (1 + 2 * torch.exp(-maps.log_concentration[row]) / _HALF_CONFIDENCE_RAD)
+    confidence = 1 / (1 + (2 * torch.exp(-maps.log_concentration[row]) / _GIVEN_ERROR_RAD) ** 2)
     return Prediction(
         normals=normals / np.maximum(length, 1e-6) * on[..., None],
         foreground=foreground,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from avatar_kit.heads.hair import HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT
 from avatar_kit.normals.noise import Noise, smooth_step
 from avatar_kit.normals.surface import linear
 from avatar_kit.types import Array
@@ -18,8 +19,6 @@ _TONES = np.array(
 )  # fmt: skip
 _IRISES = np.array([[0.25, 0.14, 0.07], [0.36, 0.22, 0.10], [0.30, 0.42, 0.55], [0.42, 0.48, 0.50], [0.33, 0.40, 0.24], [0.12, 0.08, 0.06]])
 _LIP = np.array([0.80, 0.48, 0.46])
-_HAIRLINE_AZIMUTH_DEG = np.array([0.0, 35, 60, 78, 92, 112, 124, 150, 180])
-_HAIRLINE_HEIGHT = np.array([0.56, 0.52, 0.36, 0.20, 0.24, 0.22, -0.02, -0.24, -0.30])
 
 
 def skin_tone(rng: np.random.Generator) -> Array:
@@ -49,7 +48,7 @@ class Face:
 def above_hairline(points: Array, crown: float) -> Array:
     """How far (N,) `points` lie above where hair grows from, in units; negative on the face and neck."""
     azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - 0.02))
-    return points[:, 1] - np.interp(azimuth, _HAIRLINE_AZIMUTH_DEG, _HAIRLINE_HEIGHT + (crown - 0.777) * 0.6)
+    return points[:, 1] - np.interp(azimuth, HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT + (crown - 0.777) * 0.6)
 
 
 def _brows(p: Array, face: Face, noise: Array, look: dict[str, Any]) -> Array:

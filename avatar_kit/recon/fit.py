@@ -72,7 +72,7 @@ def fit(
     radiance = RadianceField(config.radiance)
     radiance.initialise(generator)
     radiance.to(device)
-    optimizer = _optimizer(config, field, code, pose, radiance, bank.has_normals)
+    optimizer = _optimizer(config, field, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
     cache = FieldCache(field, latent, config.rays.cache_resolution)
     lowest = torch.tensor(1.0, device=device)
@@ -102,7 +102,7 @@ def fit(
         # Rays of the subject that hit: normals (equation 4) and colour at differentiable hit points
         on = (crossings.hit & world.inside).nonzero()[:, 0]
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
-        terms = {"normal": losses.normal_loss(hits.normals, target[on], hits.slope, len(world))}
+        terms = {"normal": losses.normal_loss(hits.normals, target[on], world.confidence[on], hits.slope, len(world))}
         if settings.color_weight > 0:
             colors = radiance(hits.points, hits.normals, directions[on])
             terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
@@ -140,12 +140,12 @@ def fit(
 
 
 def _optimizer(
-    config: Config, field: HeadField, code: nn.Parameter, pose: HeadPose, radiance: RadianceField, has_normals: bool
+    config: Config, field: HeadField, code: nn.Parameter, pose: HeadPose, radiance: RadianceField, trust: float
 ) -> torch.optim.Optimizer:
     fit = config.fit
     decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
     field.requires_grad_(True)
-    grid_rate = fit.learning_rate_grid * (1.0 if has_normals else fit.grid_rate_without_normals)
+    grid_rate = fit.learning_rate_grid * (fit.grid_rate_without_normals + (1.0 - fit.grid_rate_without_normals) * trust)
     groups = [
         {"name": "code", "params": [code], "lr": fit.learning_rate_latent},
         {"name": "grids", "params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},

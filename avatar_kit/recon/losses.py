@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 
-def normal_loss(normals: Tensor, target: Tensor, slope: Tensor, count: int) -> Tensor:
+def normal_loss(normals: Tensor, target: Tensor, confidence: Tensor, slope: Tensor, count: int) -> Tensor:
     """Equation 4, 1 - n . n_hat, with n normalised.
 
     Args:
         normals: of the field at the hits, unit, (N, 3).
         target: predicted unit normals, zero where there is none, (N, 3), same frame.
+        confidence: in the target, a weight, (N,).
         slope: n . v; hits whose surface faces away (>= 0) are left out.
         count: rays of the step.
     """
-    known = (target.abs().sum(-1) > 0) & (slope.detach() < 0)
-    return ((1.0 - (normals * target).sum(-1)) * known).sum() / count
+    weight = confidence * ((target.abs().sum(-1) > 0) & (slope.detach() < 0))
+    return ((1.0 - (normals * target).sum(-1)) * weight).sum() / count
 
 
 def mask_loss(distance: Tensor, inside: Tensor, alpha: float, count: int) -> Tensor:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
+import functools
 import platform
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +19,6 @@ from avatar_kit import __version__
 from avatar_kit.config import PRESETS, Config, to_dict
 from avatar_kit.conventions import scale_of
 from avatar_kit.mesh.extraction import extract
-from avatar_kit.mesh.files import write_mesh
 from avatar_kit.mesh.refine import onto_surface, subdivide
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
@@ -33,6 +30,9 @@ from avatar_kit.render.raycast import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.types import Array, InputError, Mesh, Scene
 
+if TYPE_CHECKING:
+    from avatar_kit.normals.predict import Estimator
+
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
@@ -42,6 +42,7 @@ class Reconstruction:
         mesh: world frame and unit, with vertex colours.
         fitted: the field, its latent and the pose.
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
+        normals: where they came from: "given", "predicted", "given and predicted" or "none".
         seconds: per stage.
     """
 
@@ -49,6 +50,7 @@ class Reconstruction:
     mesh: Mesh
     fitted: FittedHead
     start: Array
+    normals: str
     seconds: dict[str, float]
     preset: str
     config: Config
@@ -60,7 +62,7 @@ class Reconstruction:
         last = self.fitted.curve[-1] if self.fitted.curve else {}
         return {
             "scene": self.scene.name, "views": list(self.scene.view_ids), "preset": self.preset, "device": self.device,
-            "seed": self.seed, "iterations": self.fitted.steps,
+            "seed": self.seed, "normals": self.normals, "iterations": self.fitted.steps,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
@@ -76,6 +78,7 @@ def reconstruct(
     scene: Scene,
     *,
     prior: HeadPrior | None = None,
+    normal_net: Estimator | str | None = None,
     preset: str = "fast",
     config: Config | None = None,
     device: str = "cpu",
@@ -87,6 +90,8 @@ def reconstruct(
 
     Args:
         prior: the shipped one by default.
+        normal_net: predicts normals for photos that have none: an estimator, a file, or "default" for the shipped one; None
+            does without, which is as good on faces as the shipped network is now (docs/normals.md).
         config: settings; by default those of `preset`.
         seconds: budget of the fit; it ends with what it has then.
         on_step: called after each step of the fit.
@@ -96,8 +101,14 @@ def reconstruct(
     """
     prior = prior or load_prior("default", device)
     config = config or PRESETS[preset]
+    predict = _predictor(scene, normal_net)
     warm_up(prior, config, device)
     clock, spent = time.perf_counter(), {}
+    normals = "given" if any(photo.normals is not None for photo in scene.photos) else "none"
+    if predict is not None:
+        scene, normals = predict(scene), "predicted" if normals == "none" else "given and predicted"
+        spent["normals"] = time.perf_counter() - clock
+        clock = time.perf_counter()
     rough = align(scene, prior.mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
     start = solve_start(bank, prior, rough, config.start, config.rays)
@@ -116,7 +127,18 @@ def reconstruct(
     mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted)).transformed(world_from_head)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, fitted, rough, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, fitted, rough, normals, spent, preset, config, seed, device)
+
+
+def _predictor(scene: Scene, normal_net: Estimator | str | None) -> Callable[[Scene], Scene] | None:
+    """What adds normals to a scene, loaded and ready; None where nothing is to be added."""
+    if normal_net is None or all(photo.normals is not None for photo in scene.photos):
+        return None
+    from avatar_kit.normals.predict import predict_scene
+    from avatar_kit.normals.storage import load_estimator
+
+    net = load_estimator(None if normal_net == "default" else Path(normal_net)) if isinstance(normal_net, str) else normal_net
+    return functools.partial(predict_scene, net=net)
 
 
 def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
@@ -151,56 +173,11 @@ def warm_up(prior: HeadPrior, config: Config, device: str) -> None:
     hits.points.sum().backward()
 
 
-def write_run(result: Reconstruction, out: Path, *, extra: dict[str, Any] | None = None) -> list[Path]:
-    """Write a run's folder whole or not at all: it is made beside `out` and moved there.
-
-    Returns:
-        paths of mesh.ply, avatar.glb, preview.png, report.json and fit.safetensors.
-    """
-    from avatar_kit.recon.preview import preview_sheet
-
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        write_mesh(part / "mesh.ply", result.mesh)
-        write_mesh(part / "avatar.glb", upright_in_metres(result))
-        preview_sheet(result).save(part / "preview.png", optimize=True)
-        report = result.report() | (extra or {})
-        (part / "report.json").write_text(json.dumps(report, indent=1))
-        _write_fit(part / "fit.safetensors", result)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return [out / name for name in ("mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors")]
-
-
-def upright_in_metres(result: Reconstruction) -> Mesh:
-    """The mesh for viewers: head frame axes (+y up, face towards +z), metres, at the head's true size."""
-    head_from_world: Array = result.fitted.head_from_world
-    metres = result.scene.mm_per_world_unit / 1000.0 / scale_of(head_from_world)
-    upright = result.mesh.transformed(head_from_world)
-    return Mesh(upright.vertices * metres, upright.faces, upright.colors)
-
-
-def _write_fit(file: Path, result: Reconstruction) -> None:
-    from safetensors.torch import save_file
-
-    fitted = result.fitted
-    state = {f"field.{name}": value for name, value in fitted.field.state_dict().items()}
-    state |= {f"radiance.{name}": value for name, value in fitted.radiance.state_dict().items()}
-    state |= {"latent": fitted.latent, "head_from_world": torch.from_numpy(fitted.head_from_world)}
-    metadata = {"format": "avatar-kit-fit-1", "config": json.dumps(to_dict(result.config))}
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, file, metadata)
-
-
 def versions() -> dict[str, str]:
     """Of everything that shapes a result."""
     from importlib.metadata import version
 
-    names = ("torch", "warp-lang", "numpy", "scipy", "trimesh")
+    names = ("torch", "warp-lang", "numpy", "scipy", "trimesh", "segmentation-models-pytorch")
     return {"avatar-kit": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
 
 

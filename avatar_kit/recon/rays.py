@@ -71,7 +71,10 @@ class RayBank:
         self._inside, self._outline, self._elsewhere = (torch.from_numpy(np.flatnonzero(g)).to(device) for g in groups)
         self._borders = [_border_rays(photo, device) for photo in photos]
         self.photos = len(photos)
-        self.has_normals = bool((self.rays.normals != 0).any())
+        known = (self.rays.normals != 0).any(-1)
+        self.has_normals = bool(known.any())
+        self.trust = float(self.rays.confidence[known].mean()) if self.has_normals else 0.0
+        """Mean confidence in the normals, 0 where there are none."""
 
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""

@@ -153,7 +153,7 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
         by_condition, by_pose = torch.autograd.grad(difference[:, axis].sum(), [condition, delta], retain_graph=axis < 2)
         rows.append(torch.cat([by_pose, head.by_code(by_condition)], dim=-1))
     weights = _region_weights(hits.points.detach()) * (hits.slope.detach() < -_LEAST_SLOPE)
-    weights = weights / weights.sum().clamp_min(1e-6) * config.normal_count / config.normal_std**2
+    weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = _geman_mcclure(values.square().sum(-1), config.normal_width)
     return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), float((weights * cost).sum()))

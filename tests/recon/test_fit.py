@@ -17,9 +17,9 @@ from avatar_kit.config import PRESETS
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
-from avatar_kit.recon.pipeline import write_run
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, shrink
+from avatar_kit.recon.run_folder import write_run
 from avatar_kit.recon.surface import differentiable_hits
 from avatar_kit.scene.h3ds import read_reference
 from avatar_kit.score.report import score_mesh, score_run
@@ -60,7 +60,8 @@ def test_normal_loss_is_equation_4_and_ignores_what_it_should() -> None:
     n = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     target = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     slope = torch.tensor([-1.0, -1.0, 0.5])  # the second has no target, the third faces away
-    assert losses.normal_loss(n, target, slope, 3).item() == pytest.approx(1 / 3)
+    assert losses.normal_loss(n, target, torch.ones(len(n)), slope, 3).item() == pytest.approx(1 / 3)
+    assert losses.normal_loss(n, target, torch.full((len(n),), 0.5), slope, 3).item() == pytest.approx(1 / 6)
 
 
 def test_mask_loss_pulls_the_right_way() -> None:
@@ -171,6 +172,27 @@ def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
     bare = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
     config = override(PRESETS["fast"], [*QUICK, "fit.steps=6", "start.steps=2", "rays.search=field", "fit.free_decoder_at=0.5"])
     assert len(reconstruct(bare, config=config).mesh.faces) > 1000
+
+
+def test_normals_are_predicted_where_there_are_none() -> None:
+    """The second photo keeps its own; the first gets a map that is near the true one, which it has lost."""
+    scene = load_scene(DEMO, view_ids=[0, 2])
+    true = scene.photos[0].normals
+    assert true is not None
+    bare = dataclasses.replace(scene.photos[0], normals=None)
+    config = override(PRESETS["fast"], [*QUICK, "fit.steps=1", "start.steps=1"])
+    result = reconstruct(dataclasses.replace(scene, photos=(bare, scene.photos[1])), normal_net="default", config=config)
+    predicted, given = result.scene.photos
+    assert result.normals == "given and predicted"
+    assert given.normals is scene.photos[1].normals
+    assert predicted.normals is not None
+    assert predicted.confidence is not None
+    both = (np.abs(true).sum(-1) > 0) & (np.abs(predicted.normals).sum(-1) > 0)
+    angle = np.degrees(np.arccos(np.clip((true * predicted.normals).sum(-1)[both], -1, 1)))
+    assert both.sum() > 0.5 * bare.mask.sum()
+    assert angle.mean() < 20.0  # a surface that faces the camera throughout is 40 degrees off
+    sure = predicted.confidence[both]
+    assert angle[sure > np.median(sure)].mean() < angle[sure <= np.median(sure)].mean()
 
 
 def test_same_seed_same_result() -> None:

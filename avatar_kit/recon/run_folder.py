@@ -1,0 +1,74 @@
+"""A run's folder: mesh, avatar, pictures, report and the fitted field, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from avatar_kit.config import to_dict
+from avatar_kit.conventions import scale_of
+from avatar_kit.mesh.files import write_mesh
+from avatar_kit.recon.preview import preview_sheet
+from avatar_kit.types import Array, Mesh
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from avatar_kit.recon.pipeline import Reconstruction
+
+
+def write_run(
+    result: Reconstruction, out: Path, *, extra: dict[str, Any] | None = None, pictures: Mapping[str, Image] | None = None
+) -> list[Path]:
+    """Write a run's folder whole or not at all: it is made beside `out` and moved there.
+
+    Args:
+        extra: entries to add to report.json.
+        pictures: more pictures by file name.
+
+    Returns:
+        paths of mesh.ply, avatar.glb, preview.png, report.json, fit.safetensors and the pictures.
+    """
+    part, before = out.with_name(out.name + ".part"), out.with_name(out.name + ".before")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        write_mesh(part / "mesh.ply", result.mesh)
+        write_mesh(part / "avatar.glb", upright_in_metres(result))
+        for name, picture in {"preview.png": preview_sheet(result), **(pictures or {})}.items():
+            picture.save(part / name, optimize=True)
+        report = result.report() | (extra or {})
+        (part / "report.json").write_text(json.dumps(report, indent=1))
+        _write_fit(part / "fit.safetensors", result)
+        if out.exists():
+            os.replace(out, before)
+        os.replace(part, out)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return [out / name for name in ("mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *(pictures or {}))]
+
+
+def upright_in_metres(result: Reconstruction) -> Mesh:
+    """The mesh for viewers: head frame axes (+y up, face towards +z), metres, at the head's true size."""
+    head_from_world: Array = result.fitted.head_from_world
+    metres = result.scene.mm_per_world_unit / 1000.0 / scale_of(head_from_world)
+    upright = result.mesh.transformed(head_from_world)
+    return Mesh(upright.vertices * metres, upright.faces, upright.colors)
+
+
+def _write_fit(file: Path, result: Reconstruction) -> None:
+    from safetensors.torch import save_file
+
+    fitted = result.fitted
+    state = {f"field.{name}": value for name, value in fitted.field.state_dict().items()}
+    state |= {f"radiance.{name}": value for name, value in fitted.radiance.state_dict().items()}
+    state |= {"latent": fitted.latent, "head_from_world": torch.from_numpy(fitted.head_from_world)}
+    metadata = {"format": "avatar-kit-fit-1", "config": json.dumps(to_dict(result.config))}
+    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, file, metadata)
