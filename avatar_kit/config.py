@@ -73,7 +73,7 @@ class RaysConfig:
 class StartConfig:
     """The second-order start of the fit: Gauss-Newton on pose and latent. Standard deviations are those of the noise."""
 
-    steps: int = 12
+    steps: int = 9
     pose_steps: int = 2  # of them, on the pose alone
     outline_rays: int = 2000
     outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene
@@ -92,7 +92,7 @@ class StartConfig:
 class FitConfig:
     """The fit of one head (section 3.2). Lengths in units of 200 mm."""
 
-    steps: int = 150
+    steps: int = 110
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
     learning_rate_latent: float = 5e-2  # in standard deviations of the training latents
@@ -123,7 +123,7 @@ class MeshConfig:
     """Extraction of the mesh."""
 
     resolution: int = 256  # cells per axis of the box
-    coarse: int = 64  # cells per axis of the grid that finds the narrow band
+    coarse: int = 32  # cells per axis of the grid that finds the narrow band
     refine: bool = True  # halve the triangles that a photo sees, their new vertices on the field's zero level
 
 

@@ -23,7 +23,7 @@ class _SoftplusStack(torch.autograd.Function):
         u = (stack[0].unflatten(0, (heads, -1)) + shift[:, None]).flatten(0, 1)
         slope = torch.sigmoid(u * beta)
         out = torch.empty_like(stack)
-        out[0] = torch.nn.functional.softplus(u, beta=beta)
+        out[0] = _softplus(u, beta)
         torch.mul(stack[1:], slope, out=out[1:])
         ctx.save_for_backward(stack[1:], slope)
         ctx.beta, ctx.heads = beta, heads
@@ -40,12 +40,20 @@ class _SoftplusStack(torch.autograd.Function):
         return grad_stack, grad_stack[0].unflatten(0, (ctx.heads, -1)).sum(1), None
 
 
+def _softplus(u: Tensor, beta: float) -> Tensor:
+    """log(1 + exp(beta u)) / beta without overflow: torch's own, whose log1p is not vectorised on CPUs, takes far longer."""
+    return (-beta * u.abs()).exp_().add_(1.0).log_().div_(beta).add_(u.clamp(min=0.0))
+
+
 def softplus(stack: Tensor, shift: Tensor, beta: float) -> Tensor:
     """Softplus with sharpness `beta` of a stack (R, N, C) whose values are first shifted.
 
     Args:
         shift: (B, C), a bias per head: the points are B runs of N / B points.
     """
+    if len(stack) == 1 and not torch.is_grad_enabled():  # values alone, as in extraction: no slopes to keep
+        shifted = stack[0].unflatten(0, (len(shift), -1)) + shift[:, None]
+        return _softplus(shifted.flatten(0, 1), beta)[None]
     return _SoftplusStack.apply(stack, shift, beta)
 
 
@@ -69,17 +77,19 @@ def positional_encoding(points: Tensor, frequencies: int, opened: float, *, deri
     if derivatives:
         for axis in range(3):
             stack[1 + axis, :, axis] = 1.0
+    sine, cosine = torch.sin(math.pi * points), torch.cos(math.pi * points)
     for k in range(frequencies):
+        if k > 0:  # the double angle: five times cheaper than new sines
+            sine, cosine = 2.0 * sine * cosine, 1.0 - 2.0 * sine**2
         weight = 0.5 * (1.0 - math.cos(math.pi * min(max(opened - k, 0.0), 1.0)))
         if weight == 0.0:
             continue
         omega = math.pi * 2.0**k
-        sine, cosine = torch.sin(omega * points) * weight, torch.cos(omega * points) * weight
         first = 3 + 6 * k
-        stack[0, :, first : first + 3] = sine
-        stack[0, :, first + 3 : first + 6] = cosine
+        stack[0, :, first : first + 3] = weight * sine
+        stack[0, :, first + 3 : first + 6] = weight * cosine
         if derivatives:
             for axis in range(3):
-                stack[1 + axis, :, first + axis] = omega * cosine[:, axis]
-                stack[1 + axis, :, first + 3 + axis] = -omega * sine[:, axis]
+                stack[1 + axis, :, first + axis] = weight * omega * cosine[:, axis]
+                stack[1 + axis, :, first + 3 + axis] = -weight * omega * sine[:, axis]
     return stack
