@@ -58,6 +58,7 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @click.option("--init", type=click.Path(path_type=Path), help="Start from the weights of a trained network.")
 @click.option("--minutes", type=float, help="Budget of time, over all resumed runs; the schedule fits itself into it.")
 @click.option("--workers", default=1, show_default=True, help="Processes that make pairs.")
+@click.option("--pairs-first", metavar="N,N", help="Make so many pairs a stage before training, and none during it.")
 @click.option("--threads", default=1, show_default=True, help="Of the training.")
 @click.option("--validate-every", default=5.0, show_default=True, help="Minutes between checkpoints with validation.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -65,9 +66,9 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.FIELD=VALUE", help="Replace a setting; repeatable.")
 @pair_options
 def train(
-    out: Path, work: Path, encoder_weights: str, init: Path | None, minutes: float | None, workers: int, threads: int,
-    validate_every: float, resume: bool, preset: str, overrides: tuple[str, ...], sources: tuple[str, ...], hair: Path | None,
-    skins: Path | None, without: tuple[str, ...], seed: int,
+    out: Path, work: Path, encoder_weights: str, init: Path | None, minutes: float | None, workers: int,
+    pairs_first: str | None, threads: int, validate_every: float, resume: bool, preset: str, overrides: tuple[str, ...],
+    sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
     """Train on pairs that are made meanwhile. Stop at any moment; --resume goes on, pairs included."""
     import dataclasses
@@ -77,19 +78,30 @@ def train(
     from avatar_kit.normals.session import TrainingSession
 
     torch.set_num_threads(threads)
+    config = resolve_config(preset, overrides)
+    counts = _counts(pairs_first, len(config.normals_training.sizes))
     request = _request(seed, sources, hair, skins, without)
     session = TrainingSession(
-        resolve_config(preset, overrides), request, work=work, seed=seed,
+        config, request, work=work, seed=seed,
         held_out=dataclasses.replace(request, seed=seed + _HELD_OUT_SEED, without=()),
         budget=None if minutes is None else minutes * 60,
     )  # fmt: skip
     if session.trainer.checkpoint.is_file() and not resume:
         raise click.UsageError(f"{work}: an earlier training is there. Give --resume to go on with it, or another --work.")
     session.start(encoder_weights=encoder_weights, init=init)
-    session.run(workers=workers, pause_every=validate_every * 60)
+    session.run(workers=workers, pause_every=validate_every * 60, pairs_first=counts)
     card = session.finish(out, command=" ".join(["avatar-kit", *sys.argv[1:]]))
     click.echo("  ".join(f"{name} {value:g}" for name, value in card["scores"].items()), err=True)
     click.echo(out)
+
+
+def _counts(text: str | None, stages: int) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    counts = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
+    if len(counts) != stages or min(counts) < 1 or len(text.split(",")) != stages:
+        raise click.UsageError(f"--pairs-first {text}: give {stages} counts with commas between, one for each size of crops.")
+    return counts
 
 
 @normals.command()

@@ -27,16 +27,20 @@ BAD_AT = [
 
 
 def training_card(
-    trainer: NormalsTrainer, request: PairStreamRequest, *, encoder: str, command: str, seed: int, scores: dict[str, Any]
+    trainer: NormalsTrainer, request: PairStreamRequest, *, origin: dict[str, Any], command: str, seed: int, scores: dict[str, Any]
 ) -> dict[str, Any]:
-    """Everything about a training that its weights do not say; scores are of held-out pairs."""
+    """Everything about a training that its weights do not say; scores are of held-out pairs.
+
+    Args:
+        origin: of the weights it began with: their "licences" and, where they were trained before, "continued_from".
+    """
     kinds = {source.partition(":")[0] for source in request.sources}
     kinds |= {"hair"} if request.makehuman_hair else set()
     kinds |= {"skins"} if request.skins else set()
     return {
         "pairs": {"sources": [source.partition(":")[0] for source in request.sources], "made": trainer.next_index,
                   "without": list(request.without)},
-        "licences": [*(_LICENCES[kind] for kind in sorted(kinds)), f"encoder: {encoder}"],
+        "licences": list(dict.fromkeys([*(_LICENCES[kind] for kind in sorted(kinds)), *origin["licences"]])),
         "command": command,
         "seed": seed,
         "steps": dict(zip(map(str, trainer.training.sizes), trainer.steps, strict=True)),
@@ -45,4 +49,5 @@ def training_card(
         "settings": {**dataclasses.asdict(trainer.config), **dataclasses.asdict(trainer.training)},
         "scores": scores,
         "bad_at": BAD_AT,
+        **({"continued_from": origin["continued_from"]} if "continued_from" in origin else {}),
     }  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from avatar_kit.normals.validate import held_out_pool, validate, write_sheet
 from avatar_kit.types import InputError
 
 _SMOOTH = 0.98  # of the numbers that the bar shows
+_CONTINUED = ("pairs", "command", "seed", "steps", "training_hours", "scores", "history", "continued_from")  # of an earlier card
 
 
 class TrainingSession:
@@ -32,7 +35,7 @@ class TrainingSession:
     ) -> None:  # fmt: skip
         self.trainer = NormalsTrainer(config.normals, config.normals_training, request, work=work, seed=seed, budget=budget)
         self.request, self.held_out, self.seed = request, held_out, seed
-        self._encoder = ""
+        self._origin: dict[str, Any] = {}
         self._smooth: dict[str, float] = {}
         self._pools: dict[int, PairPool] = {}
 
@@ -41,21 +44,27 @@ class TrainingSession:
         trainer, notes = self.trainer, self.trainer.work / "start.json"
         if trainer.checkpoint.is_file():
             trainer.load()
-            self._encoder = json.loads(notes.read_text())["encoder"]
+            self._origin = json.loads(notes.read_text())
             return
         if init:
             begun, card = load_normals(init)
             if begun.config.encoder != trainer.config.encoder or begun.config.decoder_channels != trainer.config.decoder_channels:
                 raise InputError(f"{init}: has the encoder {begun.config.encoder}, asked is {trainer.config.encoder}. Give its --preset.")
             trainer.net.load_state_dict(begun.state_dict())
-            self._encoder = f"continued from {init.name} ({'; '.join(card['licences'])})"
+            self._origin = {"licences": card["licences"], "continued_from": {name: card[name] for name in _CONTINUED if name in card}}
         else:
-            self._encoder = load_encoder_weights(trainer.net, encoder_weights)
+            self._origin = {"licences": [f"encoder: {load_encoder_weights(trainer.net, encoder_weights)}"]}
         trainer.average.load_state_dict(trainer.net.state_dict())
-        notes.write_text(json.dumps({"encoder": self._encoder}))
+        notes.write_text(json.dumps(self._origin))
 
-    def run(self, *, workers: int, pause_every: float) -> None:
-        """Train to the end with a progress bar on stderr."""
+    def run(self, *, workers: int, pause_every: float, pairs_first: Sequence[int] = ()) -> None:
+        """Train to the end with a progress bar on stderr; with `pairs_first` (one count a stage) on pairs made before."""
+        if pairs_first:
+            have = sum(len(pool) for pool in self.trainer.pools)
+            with tqdm(total=sum(pairs_first), initial=have, desc="pairs", unit="pair", leave=False) as made:
+                self.trainer.gather(pairs_first, workers=workers, on_pair=lambda: made.update())
+            self.trainer.training = dataclasses.replace(self.trainer.training, pairs_per_step=0)
+            workers = 0
         self._held_out(self.trainer.training.sizes[0])
         with tqdm(total=1000, bar_format="{l_bar}{bar}| {postfix}", mininterval=1 if sys.stderr.isatty() else 60) as bar:
             started, at_start = time.monotonic(), self.trainer.progress
@@ -113,7 +122,7 @@ class TrainingSession:
         save_normals(out, trainer.average, {})
         scores = {f"held_out_{name}": value for name, value in validate(load_normals(out)[0], pool).items()}
         card = training_card(
-            trainer, self.request, encoder=self._encoder, command=command, seed=self.seed, scores={**scores, "held_out_pairs": len(pool)}
+            trainer, self.request, origin=self._origin, command=command, seed=self.seed, scores={**scores, "held_out_pairs": len(pool)}
         )
         save_normals(out, trainer.average, card)
         return card

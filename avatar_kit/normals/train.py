@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,31 @@ class NormalsTrainer:
         if on_pause:
             on_pause()
 
+    def gather(self, counts: Sequence[int], *, workers: int, on_pair: Callable[[], object] | None = None) -> None:
+        """Make pairs until each stage's pool holds its count, and train on none meanwhile; what is there already stays.
+
+        Beside a training, a worker takes a core from it: on two cores it pays to make the pairs first.
+        """
+        for stage, (pool, count, size) in enumerate(zip(self.pools, counts, self.training.sizes, strict=True)):
+            wanted = min(count, pool.capacity)
+            making = PairWorkers(self.request, size=size, start=self.next_index, workers=workers) if workers else nullcontext()
+            with making as source:
+                while len(pool) < wanted:
+                    before = pool.added
+                    if source is None:
+                        self._make(stage)
+                    else:
+                        self._take(source, wait=True)
+                    if on_pair:
+                        for _ in range(pool.added - before):
+                            on_pair()
+                    pool.flush()
+
+    def _take(self, source: PairWorkers, *, wait: bool) -> None:
+        for index, pair in source.take(wait=wait):
+            self.pools[self.training.sizes.index(len(pair["image"]))].add(pair)
+            self.next_index = max(self.next_index, index + 1)
+
     def _fill(self, stage: int, source: PairWorkers | None) -> None:
         """Take in the pairs that have arrived; wait where the pool is too small to train on."""
         start = min(self.training.pool_start, self.training.pool[stage])
@@ -118,9 +143,7 @@ class NormalsTrainer:
             while True:
                 short = len(self.pools[stage]) < start
                 source.ask(self.training.sizes[stage if short else made_for])
-                for index, pair in source.take(wait=short):
-                    self.pools[self.training.sizes.index(len(pair["image"]))].add(pair)
-                    self.next_index = max(self.next_index, index + 1)
+                self._take(source, wait=short)
                 if len(self.pools[stage]) >= start:
                     break
         self.seconds += time.monotonic() - started

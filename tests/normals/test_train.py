@@ -177,6 +177,22 @@ def test_learns_a_ball_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert validate(whole.average, held_out)["degrees"] < before - 5.0  # 41 degrees before: a flat surface is no better
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pairs_are_made_first_and_then_no_more(tmp_path: Path, workers: int) -> None:
+    training = dataclasses.replace(TINY, pairs_per_step=0, pool_start=4)
+    first = NormalsTrainer(NET, training, SphereRequest(), work=tmp_path, seed=0)
+    seen: list[int] = []
+    first.gather([9, 5], workers=workers, on_pair=lambda: seen.append(1))
+    made = [pool.added for pool in first.pools]
+    assert made[0] >= 9
+    assert made[1] >= 5
+    assert len(seen) == sum(made) <= first.next_index  # of pairs on their way when a worker was ended, only the numbers are left
+    again = NormalsTrainer(NET, training, SphereRequest(), work=tmp_path, seed=0)
+    again.gather([9, 5], workers=workers)
+    again.train(workers=0, max_steps=2)
+    assert [pool.added for pool in again.pools] == made
+
+
 def test_session_writes_network_card_log_and_sheet(tmp_path: Path) -> None:
     config = Config(normals=NET, normals_training=dataclasses.replace(TINY, sizes=(32,), steps=(3,), batch=(4,), pool=(32,)))
     work = tmp_path / "work"
@@ -200,3 +216,8 @@ def test_session_writes_network_card_log_and_sheet(tmp_path: Path) -> None:
     warm.start(encoder_weights="none", init=tmp_path / "normals.safetensors")
     stored = load_normals(tmp_path / "normals.safetensors")[0].state_dict()
     assert all(torch.equal(value, stored[name]) for name, value in warm.trainer.net.state_dict().items() if "num_batches" not in name)
+    warm.run(workers=1, pause_every=60.0, pairs_first=[17])
+    assert warm.trainer.pools[0].added >= 17
+    continued = warm.finish(tmp_path / "warm.safetensors", command="avatar-kit normals train --init")
+    assert continued["continued_from"]["steps"] == {"32": 3}
+    assert continued["licences"] == card["licences"]
