@@ -53,8 +53,9 @@ def head_grid(body: Mesh) -> HeadGrid:
     return HeadGrid(x, y, z, distance, float(upper[:, 1].max()), float(upper[:, 2].min()))
 
 
-def _smooth_step(x: Array) -> Array:
-    t = np.clip(x, 0.0, 1.0)
+def smooth_step(x: Array, low: float = 0.0, high: float = 1.0) -> Array:
+    """0 below `low`, 1 above `high`, smooth between; `low` > `high` turns it round."""
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
@@ -87,13 +88,13 @@ def _cap(grid: HeadGrid, rng: np.random.Generator, style: str) -> Array:
     inside = grid.y - np.interp(grid.azimuth_deg, HAIRLINE_AZIMUTH_DEG, height)
     top = {"cropped": (0.015, 0.04), "short": (0.05, 0.2), "long": (0.04, 0.14), "tied": (0.02, 0.06), "receding": (0.01, 0.07)}
     side = {"cropped": (0.01, 0.03), "short": (0.02, 0.12), "long": (0.05, 0.14), "tied": (0.02, 0.05), "receding": (0.01, 0.07)}
-    blend = _smooth_step((grid.y - 0.25) / 0.4)
+    blend = smooth_step(grid.y, 0.25, 0.65)
     full = rng.uniform(*top[style]) * blend + rng.uniform(*side[style]) * (1.0 - blend)
     if style == "short" and rng.random() < 0.5:  # a quiff: more at the front
-        full = full * (1.0 + rng.uniform(0.2, 0.9) * _smooth_step((grid.z + 0.1) / 0.6) * blend)
+        full = full * (1.0 + rng.uniform(0.2, 0.9) * smooth_step(grid.z, -0.1, 0.5) * blend)
     smooth_body = ndimage.gaussian_filter(grid.body, rng.uniform(0.7, 2.0))
     relief = _locks(grid, rng, 0.22 * full.mean() + 0.004)
-    taper = _smooth_step(inside / rng.uniform(0.06, 0.16))
+    taper = smooth_step(inside / rng.uniform(0.06, 0.16))
     return smooth_body - ((full + relief) * taper - 0.05 * (1.0 - taper))
 
 

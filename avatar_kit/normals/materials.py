@@ -9,8 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from avatar_kit.heads.hair import smooth_step
 from avatar_kit.normals import skin
-from avatar_kit.normals.noise import Noise, smooth_step, unit
+from avatar_kit.normals.noise import Noise, unit
 from avatar_kit.normals.subject import BODY, CLOTHES, EYES, HAIR, Seen, Subject
 from avatar_kit.normals.surface import Surface, linear
 from avatar_kit.types import Array, InputError

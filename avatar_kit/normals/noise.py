@@ -65,12 +65,6 @@ class Noise:
         return values[:, :_FIELDS], values[:, _FIELDS:]
 
 
-def smooth_step(x: Array, low: float = 0.0, high: float = 1.0) -> Array:
-    """0 below `low`, 1 above `high`, smooth between; `low` > `high` turns it round."""
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)
-
-
 def unit(vectors: Array) -> Array:
     """Vectors (..., 3) at length 1; zero stays zero."""
     return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None], 1e-12)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from avatar_kit.heads.hair import HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT
-from avatar_kit.normals.noise import Noise, smooth_step
+from avatar_kit.heads.hair import HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT, smooth_step
+from avatar_kit.normals.noise import Noise
 from avatar_kit.normals.surface import linear
 from avatar_kit.types import Array
 

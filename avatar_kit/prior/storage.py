@@ -1,24 +1,20 @@
-"""A trained prior and its file: safetensors in half precision, settings and card in the metadata."""
+"""A trained prior and its file."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from avatar_kit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped
 from avatar_kit.config import FieldConfig, stage_from_dict
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
-from avatar_kit.types import InputError
 
-FORMAT = "avatar-kit-prior-1"
 MEAN_SDF_RESOLUTION = 64  # cells per axis
 
 
@@ -63,18 +59,10 @@ def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 81
 
 def save_prior(path: Path, field: HeadField, latents: Tensor, card: dict[str, Any]) -> HeadPrior:
     """Write a prior in half precision, whole or not at all, and return it as it will be read back."""
-    from safetensors.torch import save_file
-
-    state = {f"field.{name}": value for name, value in field.state_dict().items()}
-    state["latents"] = latents
-    state["mean_sdf"] = sdf_on_grid(field, latents.mean(0), MEAN_SDF_RESOLUTION)
-    metadata = {
-        "format": FORMAT, "field": json.dumps(dataclasses.asdict(field.config)), "card": json.dumps(card),
-    }  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    save_file({name: value.detach().half().cpu().contiguous() for name, value in state.items()}, part, metadata)
-    os.replace(part, path)
+    tensors = {f"field.{name}": value for name, value in field.state_dict().items()}
+    tensors["latents"] = latents
+    tensors["mean_sdf"] = sdf_on_grid(field, latents.mean(0), MEAN_SDF_RESOLUTION)
+    save_checkpoint(path, Checkpoint(tensors, {"field": dataclasses.asdict(field.config)}, card), kind="prior")
     return load_prior(path)
 
 
@@ -84,20 +72,9 @@ def load_prior(path: Path | str = "default", device: str | torch.device = "cpu")
     Raises:
         InputError: no such file, or not a prior.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(str(resources.files("avatar_kit") / "weights" / "prior.safetensors")) if str(path) == "default" else Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file. Give --prior default or a file made by `avatar-kit prior train`.")
-    try:
-        with safe_open(file, framework="pt", device=str(device)) as pack:
-            metadata = pack.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{file}: is no avatar-kit prior. Make one with `avatar-kit prior train`.")
-            tensors = {name: pack.get_tensor(name).float() for name in pack.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise InputError(f"{file}: is damaged ({error}). Fetch or train it again.") from error
-    field = HeadField(stage_from_dict(FieldConfig, json.loads(metadata["field"]))).to(device)
+    file = shipped("prior.safetensors") if str(path) == "default" else Path(path)
+    tensors, settings, card = load_checkpoint(file, kind="prior", device=device)
+    field = HeadField(stage_from_dict(FieldConfig, settings["field"])).to(device)
     field.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("field.")})
     field.requires_grad_(False)
-    return HeadPrior(field, tensors["latents"], tensors["mean_sdf"], json.loads(metadata["card"]))
+    return HeadPrior(field, tensors["latents"], tensors["mean_sdf"], card)
