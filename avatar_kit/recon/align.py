@@ -24,7 +24,12 @@ _EVALUATIONS = 90  # of the misfit per hypothesis: `recon.start` does the rest
 _CLIP = 0.25  # units: a ray's silhouette error counts up to this, so that shoulders the mean head lacks cannot pull
 _LOW, _LOW_WEIGHT = -0.45, 0.15  # below this height (the neck) busts differ from the mean head, so rays count less
 _YAWS_DEG = (0.0, -25.0, 25.0)
+_HEIGHTS = (-0.15, 0.15)  # units
+_DISTANCES = (0.85, 1.0, 1.18)  # of a single photo, times what the head's width says: it is 1.03 units with a spread of 13 %
+_HEAD_WIDTH = 1.03  # units: mean of 24 frontal heads with hair, across the upper half of their masks
+_TRIES = 6  # guesses that are refined
 _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians(8), 0.05])  # of the parameters
+_LOOSE = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])  # costs of their squares, in spreads
 
 
 def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
@@ -36,30 +41,35 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     """
     if scene.head_from_world is not None:
         return scene.head_from_world
-    start = from_cameras(scene)
+    starts = [from_cameras(scene, distance=factor) for factor in (_DISTANCES if len(scene.photos) == 1 else (1.0,))]
     bank = RayBank(scene, image_size, torch.device("cpu"))
     rays = bank.draw(_RAYS, 0.5, torch.Generator().manual_seed(0))  # the same for all seeds
     sdf = mean_sdf.cpu()
     gradient = torch.stack(torch.gradient(sdf, spacing=2.0 / (sdf.shape[0] - 1)), dim=-1)
 
-    def error(parameters: Array, weight: Array) -> float:
+    def error(parameters: Array, start: Array) -> float:
         candidate = _delta(parameters * _SPREAD) @ start
-        return _misfit(candidate, rays, sdf, gradient) + float(weight @ parameters**2)
+        return _misfit(candidate, rays, sdf, gradient) + float(_LOOSE @ parameters**2)
 
-    loose = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])
-    hypotheses = []
-    for yaw, height in itertools.product(_YAWS_DEG, (-0.6, 0.6)):
-        guess = np.array([0.0, height, 0.0, np.radians(yaw) / _SPREAD[3], 0.0, 0.0, 0.0])
+    guesses = []
+    for start, yaw, height in itertools.product(starts, _YAWS_DEG, _HEIGHTS):
+        guess = np.array([0.0, height, 0.0, np.radians(yaw), 0.0, 0.0, 0.0]) / _SPREAD
+        guesses.append((error(guess, start) if len(starts) > 1 else 0.0, len(guesses), guess, start))
+    found = []
+    for *_, guess, start in sorted(guesses)[:_TRIES]:
         options = dict(maxfev=_EVALUATIONS, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
-        found = minimize(error, guess, args=(loose,), method="Nelder-Mead", options=options)
-        hypotheses.append((found.fun, tuple(found.x)))
-    best = np.array(min(hypotheses)[1])
-    return _delta(best * _SPREAD) @ start
+        best = minimize(error, guess, args=(start,), method="Nelder-Mead", options=options)
+        found.append((best.fun, len(found), _delta(best.x * _SPREAD) @ start))
+    return min(found)[-1]
 
 
-def from_cameras(scene: Scene) -> Array:
+def from_cameras(scene: Scene, *, distance: float = 1.0) -> Array:
     """A first guess from the cameras alone: the head stands where the rays through the masks' tops meet, upright, and
-    looks towards the middle of the cameras."""
+    looks towards the middle of the cameras.
+
+    Args:
+        distance: where rays do not meet, as of a single photo, times the distance at which a head is as wide as the mask.
+    """
     origins, directions, ups = [], [], []
     for photo in scene.photos:
         rows, columns = np.nonzero(photo.mask)
@@ -78,7 +88,7 @@ def from_cameras(scene: Scene) -> Array:
         photo = scene.photos[0]
         rows, columns = np.nonzero(photo.mask)
         width = np.ptp(columns[rows < rows.min() + 0.5 * (np.ptp(rows) + 1)]) + 1
-        target = origins[0] + directions[0] * (0.9 * unit * photo.camera.intrinsics[0, 0] / width)
+        target = origins[0] + directions[0] * (distance * _HEAD_WIDTH * unit * photo.camera.intrinsics[0, 0] / width)
     outward = np.array([(o - target) / np.linalg.norm(o - target) for o in origins])
     forward = outward.mean(0)
     if np.linalg.norm(forward - up * (forward @ up)) < 0.2:  # cameras all around: the first counts as frontal

@@ -13,17 +13,21 @@ import torch
 from mesh.test_mesh import Ball
 
 from avatar_kit import load_prior, load_scene, override, reconstruct
-from avatar_kit.config import PRESETS
+from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
+from avatar_kit.kernels.mesh_queries import MeshQueries
+from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, shrink
 from avatar_kit.recon.run_folder import write_run
 from avatar_kit.recon.surface import differentiable_hits
+from avatar_kit.render.raycast import render_mesh
+from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.scene.h3ds import read_reference
 from avatar_kit.score.report import score_mesh, score_run
-from avatar_kit.types import Camera, Scene
+from avatar_kit.types import Camera, Photo, Scene
 
 DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
 
@@ -125,6 +129,24 @@ def test_alignment_finds_the_demo_head() -> None:
     turn = np.degrees(np.arccos(np.clip((np.trace(rotation_of(found)) - 1) / 2, -1, 1)))
     assert turn < 8.0
     assert scale_of(found) == pytest.approx(1 / 200, rel=0.06)
+
+
+def test_one_photo_of_a_head_with_a_wide_hat_is_not_taken_for_a_near_head() -> None:
+    prior = load_prior()
+    queries = MeshQueries(extract(prior.field, prior.mean_latent, MeshConfig(resolution=96)))
+    camera = orbit_camera(yaw_deg=0.0, pitch_deg=0.0, distance=4.5, target=np.array([0.0, 0.1, 0.0]), focal_px=200.0, size=128)
+    seen = render_mesh(queries, camera)
+    rows, columns = np.nonzero(seen.mask)
+    mask = seen.mask.copy()
+    brim = rows.min() + 14
+    head = columns[rows < brim + 10]
+    mask[brim : brim + 10, head.min() - 6 : head.max() + 7] = True
+    photo = Photo(np.zeros((128, 128, 3), np.float32), mask, camera, seen.normals.astype(np.float32), "hat.png")
+    scene = Scene((photo,), (0,), "hat", mm_per_world_unit=200.0)
+    too_near = from_cameras(scene)
+    assert transform_points(too_near, np.zeros((1, 3)))[0, 2] < -0.5  # 100 mm: the hat makes the head look wide
+    found = align(scene, prior.mean_sdf)
+    assert abs(transform_points(found, np.zeros((1, 3)))[0, 2]) < 0.15  # 30 mm
 
 
 def test_a_stated_pose_is_taken() -> None:
