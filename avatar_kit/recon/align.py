@@ -20,7 +20,8 @@ from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.types import Array, Scene
 
 _RAYS = 1000
-_EVALUATIONS = 90  # of the misfit per hypothesis: `recon.start` does the rest
+_EVALUATIONS = 90  # of the misfit per guess: `recon.start` does the rest
+_EVALUATIONS_ONE = 220  # ... of a single photo, whose misfit hardly changes along the optical axis
 _CLIP = 0.25  # units: a ray's silhouette error counts up to this, so that shoulders the mean head lacks cannot pull
 _LOW, _LOW_WEIGHT = -0.45, 0.15  # below this height (the neck) busts differ from the mean head, so rays count less
 _YAWS_DEG = (0.0, -25.0, 25.0)
@@ -55,9 +56,10 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     for start, yaw, height in itertools.product(starts, _YAWS_DEG, _HEIGHTS):
         guess = np.array([0.0, height, 0.0, np.radians(yaw), 0.0, 0.0, 0.0]) / _SPREAD
         guesses.append((error(guess, start) if len(starts) > 1 else 0.0, len(guesses), guess, start))
+    evaluations = _EVALUATIONS if len(scene.photos) > 1 else _EVALUATIONS_ONE
     found = []
     for *_, guess, start in sorted(guesses)[:_TRIES]:
-        options = dict(maxfev=_EVALUATIONS, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
+        options = dict(maxfev=evaluations, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
         best = minimize(error, guess, args=(start,), method="Nelder-Mead", options=options)
         found.append((best.fun, len(found), _delta(best.x * _SPREAD) @ start))
     return min(found)[-1]
