@@ -60,6 +60,7 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @click.option("--workers", default=1, show_default=True, help="Processes that make pairs.")
 @click.option("--pairs-first", metavar="N,N", help="Make so many pairs a stage before training, and none during it.")
 @click.option("--threads", default=1, show_default=True, help="Of the training.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--validate-every", default=5.0, show_default=True, help="Minutes between checkpoints with validation.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="fast", show_default=True)
@@ -67,14 +68,15 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @pair_options
 def train(
     out: Path, work: Path, encoder_weights: str, init: Path | None, minutes: float | None, workers: int,
-    pairs_first: str | None, threads: int, validate_every: float, resume: bool, preset: str, overrides: tuple[str, ...],
-    sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
+    pairs_first: str | None, threads: int, device: str, validate_every: float, resume: bool, preset: str,
+    overrides: tuple[str, ...], sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
     """Train on pairs that are made meanwhile. Stop at any moment; --resume goes on, pairs included."""
     import dataclasses
 
     import torch
 
+    from avatar_kit.backends import pick_device
     from avatar_kit.normals.session import TrainingSession
 
     torch.set_num_threads(threads)
@@ -84,7 +86,7 @@ def train(
     session = TrainingSession(
         config, request, work=work, seed=seed,
         held_out=dataclasses.replace(request, seed=seed + _HELD_OUT_SEED, without=()),
-        budget=None if minutes is None else minutes * 60,
+        budget=None if minutes is None else minutes * 60, device=pick_device(device),
     )  # fmt: skip
     if session.trainer.checkpoint.is_file() and not resume:
         raise click.UsageError(f"{work}: an earlier training is there. Give --resume to go on with it, or another --work.")

@@ -1,6 +1,6 @@
 """Fresh looks for pairs that are used again: mirrored, turned, closer, and photographed by a worse camera.
 
-Every draw comes from the generator that is passed in. Photos (B, 3, S, S) in sRGB, [0, 1].
+Every draw comes from the generator that is passed in, which is on the batch's device. Photos (B, 3, S, S) in sRGB, [0, 1].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def augment(batch: Targets, generator: torch.Generator) -> Targets:
     batch = mirror(batch, _chance(count, 0.5, generator))
     moved = _chance(count, _MOVED_SHARE, generator)
     turn = _uniform(count, -_TURN_DEG, _TURN_DEG, generator) * moved * math.pi / 180
-    zoom = torch.where(moved, _uniform(count, 1.0, _ZOOM, generator), torch.ones(count))
+    zoom = torch.where(moved, _uniform(count, 1.0, _ZOOM, generator), 1.0)
     shift = _uniform(2 * count, -1.0, 1.0, generator).reshape(count, 2)
     batch = move(batch, turn, zoom, shift)
     return batch._replace(image=photograph(batch.image, generator))
@@ -33,7 +33,7 @@ def augment(batch: Targets, generator: torch.Generator) -> Targets:
 def mirror(batch: Targets, which: Tensor) -> Targets:
     """Left and right exchanged where `which` (B,): the camera's x and the head's x change sign."""
     which = which.reshape(-1, 1, 1, 1)
-    sign = torch.tensor([-1.0, 1.0, 1.0]).reshape(3, 1, 1)
+    sign = torch.tensor([-1.0, 1.0, 1.0], device=which.device).reshape(3, 1, 1)
 
     def flip(maps: Tensor) -> Tensor:
         return torch.where(which if maps.ndim == 4 else which[:, 0], maps.flip(-1), maps)
@@ -88,12 +88,12 @@ def photograph(image: Tensor, generator: torch.Generator) -> Tensor:
     image = (image - 0.5) * draw(0.75, 1.25) + 0.5
     image = image * draw(0.75, 1.25) * tint
     image = torch.where(some(0.25), _blurred(image, float(_uniform(1, 0.5, 1.5, generator))), image)
-    noise = torch.randn(image.shape, generator=generator) * draw(0.0, 0.05) * some(0.5)
+    noise = torch.randn(image.shape, generator=generator, device=generator.device) * draw(0.0, 0.05) * some(0.5)
     return _hide(image + noise, generator).clamp(0, 1)
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    offsets = torch.arange(-3, 4, dtype=torch.float32)
+    offsets = torch.arange(-3, 4, dtype=torch.float32, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, 7)
     padded = F.pad(image, (3, 3, 3, 3), mode="reflect")
@@ -104,15 +104,15 @@ def _hide(image: Tensor, generator: torch.Generator) -> Tensor:
     """A rectangle of one colour in a tenth of the photos: the network must guess from what surrounds it."""
     size = image.shape[-1]
     for row in torch.nonzero(_chance(len(image), 0.1, generator)).flatten():
-        height, width = (int(v) for v in torch.randint(size // 16, size // 4, (2,), generator=generator))
-        top, left = (int(v) for v in torch.randint(0, size - size // 4, (2,), generator=generator))
-        image[row, :, top : top + height, left : left + width] = torch.rand(3, 1, 1, generator=generator)
+        height, width = (int(v) for v in torch.randint(size // 16, size // 4, (2,), generator=generator, device=generator.device))
+        top, left = (int(v) for v in torch.randint(0, size - size // 4, (2,), generator=generator, device=generator.device))
+        image[row, :, top : top + height, left : left + width] = torch.rand(3, 1, 1, generator=generator, device=generator.device)
     return image
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=generator)
+    return low + (high - low) * torch.rand(count, generator=generator, device=generator.device)
 
 
 def _chance(count: int, share: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < share
+    return torch.rand(count, generator=generator, device=generator.device) < share

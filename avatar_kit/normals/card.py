@@ -45,9 +45,13 @@ def training_card(
         "seed": seed,
         "steps": dict(zip(map(str, trainer.training.sizes), trainer.steps, strict=True)),
         "training_hours": round(trainer.seconds / 3600, 2),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads" + _gpu(trainer.device),
         "settings": {**dataclasses.asdict(trainer.config), **dataclasses.asdict(trainer.training)},
         "scores": scores,
         "bad_at": BAD_AT,
         **({"continued_from": origin["continued_from"]} if "continued_from" in origin else {}),
     }  # fmt: skip
+
+
+def _gpu(device: torch.device) -> str:
+    return "" if device.type == "cpu" else f", {torch.cuda.get_device_name(device)}"

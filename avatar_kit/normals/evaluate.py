@@ -79,7 +79,8 @@ def evaluate_batches(net: NormalNet, batches: Iterable[tuple[Targets, list[float
     scores = Scores()
     net.eval()
     for batch, yaws in batches:
-        scores.add(net(batch.image), batch, yaws_deg=yaws)
+        maps = net(batch.image.to(net.device))
+        scores.add(NormalMaps(*(values.cpu() for values in maps)), batch, yaws_deg=yaws)
     return scores.means()
 
 

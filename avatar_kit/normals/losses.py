@@ -30,6 +30,10 @@ class Targets(NamedTuple):
     face: Tensor
     coordinates: Tensor
 
+    def to(self, device: torch.device) -> Targets:
+        """The batch on a device."""
+        return Targets(*(maps.to(device, non_blocking=True) for maps in self))
+
 
 def angle(normals: Tensor, truth: Tensor) -> Tensor:
     """Angle in rad (B, S, S) between unit vectors (B, 3, S, S); its gradient stays finite at 0 and pi."""

@@ -50,7 +50,7 @@ class NormalNet(nn.Module):
 
         self.config = config
         self.mixed_precision = False
-        """Run the decoder in bfloat16, for training on processors that multiply matrices of it."""
+        """Run the decoder (on a GPU, the encoder too) in bfloat16, for training where matrices of it are multiplied fast."""
         self.unet = UnetPlusPlus(
             config.encoder, encoder_depth=len(config.decoder_channels), encoder_weights=None,
             decoder_channels=config.decoder_channels, classes=sum(_CHANNELS),
@@ -69,15 +69,22 @@ class NormalNet(nn.Module):
         """The part that has ImageNet weights."""
         return self.unet.encoder
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
     def forward(self, image: Tensor) -> NormalMaps:
         """Maps of crops (B, 3, S, S) in sRGB, [0, 1]; S a multiple of 32."""
         height, width = image.shape[-2:]
         if height % STRIDE or width % STRIDE:
             raise ValueError(f"crops of {width} x {height} pixels: both must be multiples of {STRIDE}.")
         normalised = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features = self.unet.encoder(normalised)
-        # the decoder alone: bfloat16 slows down the encoder's depthwise convolutions, and the head needs the precision
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.mixed_precision):
+        kind = image.device.type
+        # on a CPU the decoder alone: bfloat16 slows down the encoder's depthwise convolutions; the head needs the precision
+        with torch.autocast(kind, torch.bfloat16, enabled=self.mixed_precision and kind != "cpu"):
+            features = self.unet.encoder(normalised)
+        with torch.autocast(kind, torch.bfloat16, enabled=self.mixed_precision):
             decoded = self.unet.decoder(features)
         maps = self.unet.segmentation_head(decoded.float().contiguous(memory_format=torch.channels_last))
         normals, foreground, coordinates, concentration = maps.split(_CHANNELS, dim=1)

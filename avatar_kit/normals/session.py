@@ -31,9 +31,9 @@ class TrainingSession:
 
     def __init__(
         self, config: Config, request: PairStreamRequest, *, work: Path, seed: int, held_out: PairStreamRequest,
-        budget: float | None,
+        budget: float | None, device: str = "cpu",
     ) -> None:  # fmt: skip
-        self.trainer = NormalsTrainer(config.normals, config.normals_training, request, work=work, seed=seed, budget=budget)
+        self.trainer = NormalsTrainer(config.normals, config.normals_training, request, work=work, seed=seed, budget=budget, device=device)
         self.request, self.held_out, self.seed = request, held_out, seed
         self._origin: dict[str, Any] = {}
         self._smooth: dict[str, float] = {}

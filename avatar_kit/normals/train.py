@@ -32,14 +32,14 @@ class NormalsTrainer:
 
     def __init__(
         self, config: NormalsConfig, training: NormalsTrainingConfig, request: StreamRequest, *, work: Path, seed: int,
-        net: NormalNet | None = None,
-        budget: float | None = None,
+        net: NormalNet | None = None, budget: float | None = None, device: str | torch.device = "cpu",
     ) -> None:  # fmt: skip
         self.config, self.training, self.request, self.work = config, training, request, work
         self.schedule = Schedule(training, budget)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.net = net or NormalNet(config)
-        self.net.mixed_precision = training.mixed_precision and bfloat16_pays(torch.device("cpu"))
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.net = (net or NormalNet(config)).to(self.device)
+        self.net.mixed_precision = training.mixed_precision and bfloat16_pays(self.device)
         self.average = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.average.mixed_precision = False
         """The weights that are kept: a running mean of `net`'s, its batch statistics included."""
@@ -160,8 +160,8 @@ class NormalsTrainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate"]
         pool = self.pools[stage]
-        rows = torch.randint(len(pool), (self.training.batch[stage],), generator=self.generator)
-        batch = augment(pool.batch(rows), self.generator)
+        rows = torch.randint(len(pool), (self.training.batch[stage],), generator=self.generator, device=self.device)
+        batch = augment(pool.batch(rows.cpu()).to(self.device), self.generator)
         self.net.train()
         loss, shown = normals_loss(self.net(batch.image), batch, self.config)
         self._optimizer.zero_grad(set_to_none=True)
@@ -204,9 +204,9 @@ class NormalsTrainer:
 
     def load(self) -> None:
         """Go on where `save` left off."""
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
         self.steps, self.seconds, self.next_index = state["steps"], state["seconds"], state["next_index"]

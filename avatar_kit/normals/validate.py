@@ -44,7 +44,7 @@ def write_sheet(file: Path, net: NormalNet, pool: PairPool, *, rows: int = 10) -
     """Photo, predicted normals, true normals, foreground, error (white: 45 degrees); a row per pair."""
     batch = pool.batch(torch.arange(min(rows, len(pool))))
     net.eval()
-    picture = sheet(net(batch.image), batch)
+    picture = sheet(NormalMaps(*(values.cpu() for values in net(batch.image.to(net.device)))), batch)
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(file)
 

@@ -177,6 +177,20 @@ def test_learns_a_ball_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert validate(whole.average, held_out)["degrees"] < before - 5.0  # 41 degrees before: a flat surface is no better
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_trains_and_resumes_on_a_gpu(tmp_path: Path) -> None:
+    first = NormalsTrainer(NET, TINY, SphereRequest(), work=tmp_path, seed=0, device="cuda")
+    held_out = held_out_pool(tmp_path, SphereRequest(seed=9), size=32, count=6)
+    before = validate(first.average, held_out)["degrees"]
+    first.train(workers=0, max_steps=10)
+    again = NormalsTrainer(NET, TINY, SphereRequest(), work=tmp_path, seed=1, device="cuda")
+    again.load()
+    assert again.step == 10
+    again.train(workers=0)
+    assert validate(again.average, held_out)["degrees"] < before - 5.0
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_pairs_are_made_first_and_then_no_more(tmp_path: Path, workers: int) -> None:
     training = dataclasses.replace(TINY, pairs_per_step=0, pool_start=4)
