@@ -133,7 +133,8 @@ class NormalsConfig:
 
     encoder: str = "tu-tf_efficientnet_lite1"  # a name of segmentation-models-pytorch
     decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)  # from the coarsest level to the finest
-    likelihood_weight: float = 0.3  # of the angular likelihood with the predicted concentration
+    likelihood_weight: float = 0.3  # of the angular likelihood, which teaches the predicted concentration
+    angle_weight: float = 2.0  # per radian
     cosine_weight: float = 3.0
     gradient_weight: float = 0.1  # of differences between neighbouring pixels; more keeps early training at smooth domes
     foreground_weight: float = 0.5

@@ -95,6 +95,7 @@ def test_every_term_is_least_at_the_truth_and_counts_its_own_error() -> None:
     assert at_truth["iou"] == 1.0
     damaged = {
         "likelihood": maps._replace(normals=-maps.normals), "cosine": maps._replace(normals=-maps.normals),
+        "angle": maps._replace(normals=-maps.normals),
         "gradient": maps._replace(normals=maps.normals.roll(1, -1)), "foreground": maps._replace(foreground=-maps.foreground),
         "coordinates": maps._replace(coordinates=maps.coordinates + 0.05),
     }  # fmt: skip
@@ -125,6 +126,23 @@ def test_gradients_are_finite_at_the_truth() -> None:
     normals_loss(maps._replace(normals=normals), truth, SMALL)[0].backward()
     assert normals.grad is not None
     assert torch.isfinite(normals.grad).all()
+
+
+def test_confidence_learns_from_the_normals_but_has_no_say_in_them() -> None:
+    maps, truth = perfect(torch.ones(1, 8, 8))
+    truth = truth._replace(normals=turned(0)[..., :1, :1].expand(1, 3, 8, 8))
+    pulls = []
+    for concentration in (0.0, 3.0):
+        normals = turned(30)[..., :1, :1].repeat(1, 1, 8, 8).requires_grad_()
+        confidence = torch.full_like(maps.log_concentration, concentration).requires_grad_()
+        normals_loss(maps._replace(normals=normals, log_concentration=confidence), truth, SMALL)[0].backward()
+        assert normals.grad is not None
+        assert confidence.grad is not None
+        pulls.append(normals.grad)
+        # the best concentration for 30 degrees is about 2 / 0.52: between the two
+        assert torch.sign(confidence.grad).unique().tolist() == [-1.0 if concentration == 0.0 else 1.0]
+    torch.testing.assert_close(pulls[0], pulls[1], rtol=0, atol=0)
+    assert pulls[0].abs().max() > 0
 
 
 @NEEDS_LITE1
