@@ -53,6 +53,7 @@ def load_checkpoint(path: Path, *, kind: str, device: str | torch.device = "cpu"
     """Read a file that `save_checkpoint` wrote with the same `kind` ("prior", "normals").
 
     Args:
+        device: of the tensors.
         missing: the reason to give where there is no such file.
 
     Raises:

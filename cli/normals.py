@@ -71,7 +71,7 @@ def train(
     pairs_first: str | None, threads: int, device: str, validate_every: float, resume: bool, preset: str,
     overrides: tuple[str, ...], sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
-    """Train on pairs that are made meanwhile. Stop at any moment; --resume goes on, pairs included."""
+    """Train on pairs that are made meanwhile, or before. Stop at any moment; --resume goes on, pairs included."""
     import dataclasses
 
     import torch

@@ -82,9 +82,9 @@ def normals_loss(maps: NormalMaps, truth: Targets, config: NormalsConfig) -> tup
     """The weighted sum, and what to show: its terms, angular error, IoU and error of coordinates."""
     weight = truth.foreground * (1 + (config.face_share - 1) * truth.face)
     off = angle(maps.normals, truth.normals)
-    # The likelihood's pull on a normal grows with the confidence in it: easy cheeks would be polished at the cost of
-    # noses and lips, which stay blurred. So it teaches the confidence alone (Seitzer et al., "On the pitfalls of
-    # heteroscedastic uncertainty estimation with probabilistic neural networks", ICLR 2022), the angle itself the normals.
+    # The likelihood's pull on a normal grows with the confidence in it, so easy cheeks would outweigh noses and lips: it
+    # teaches the confidence alone, the angle itself the normals (Seitzer et al., "On the pitfalls of heteroscedastic
+    # uncertainty estimation with probabilistic neural networks", ICLR 2022, weigh it down for the same reason).
     likelihood = angular_likelihood(off.detach(), maps.log_concentration)
     cosine = 1 - (maps.normals * truth.normals).sum(1)
     terms = {
