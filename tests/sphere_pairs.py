@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
+from avatar_kit.normals.network import NormalMaps
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera
 
@@ -74,3 +76,26 @@ class SphereRequest:
 
     def open(self, size: int) -> SphereStream:
         return SphereStream(self.seed, size)
+
+
+class BallNet(torch.nn.Module):
+    """In place of a trained network: finds the bright ball of `sphere_pair` and knows a ball's normals by heart.
+
+    Its coordinates are those of a ball of radius 0.6 seen from the front.
+    """
+
+    crop_px = 256
+    finds_heads = True
+    in_ray_frame = False  # far away, the two frames differ by the angle off the axis alone
+
+    def forward(self, image: torch.Tensor) -> NormalMaps:
+        found = (image[:, 0] > 0.15).float()
+        size = image.shape[-1]
+        y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+        area = found.sum((1, 2)).clamp(min=1).reshape(-1, 1, 1)
+        radius = (area / np.pi).sqrt()
+        nx = (x - (x * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
+        ny = (y - (y * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
+        normals = torch.stack([nx, ny, -(1 - nx**2 - ny**2).clamp(min=0).sqrt()], dim=1)
+        normals = torch.nn.functional.normalize(normals, dim=1)
+        return NormalMaps(normals, found * 20 - 10, normals * torch.tensor([0.6, -0.6, -0.6]).reshape(3, 1, 1), torch.full_like(found, 3.0))

@@ -48,7 +48,7 @@ def move(batch: Targets, turn: Tensor, zoom: Tensor, shift: Tensor) -> Targets:
     """The crops turned and enlarged about a point; what comes in from outside repeats the edge.
 
     Turning a photo is turning the camera about its optical axis and moving its principal point, whatever the point that
-    it is turned about, so the normals turn along.
+    it is turned about, so the normals turn along, in the camera frame and in the ray frame.
 
     Args:
         turn: clockwise in the picture, rad, (B,).

@@ -1,8 +1,6 @@
 """The square of a photo that the network sees, and the way there and back.
 
-Crops are cut and resampled, never turned: normals stay in the photo's camera frame. The network cannot know how far
-from the optical axis a crop lies, and far from it a head looks turned towards the edge of the photo; it learnt from crops
-that lie off the axis as well, but there its normals remain ambiguous by a part of that angle.
+Crops are cut and resampled, never turned: normals stay those of the photo.
 """
 
 from __future__ import annotations
@@ -43,6 +41,11 @@ class Crop:
         rows = np.clip(np.arange(self.top, self.top + self.side), 0, height - 1)
         columns = np.clip(np.arange(self.left, self.left + self.side), 0, width - 1)
         return _resize(np.ascontiguousarray(image[rows[:, None], columns]), size)
+
+    def intrinsics(self, intrinsics: Array, size: int) -> Array:
+        """Intrinsics (3, 3) of the crop at `size` x `size`, from those of its photo."""
+        scale = size / self.side
+        return np.array([[scale, 0, -scale * self.left], [0, scale, -scale * self.top], [0, 0, 1.0]]) @ intrinsics
 
     def paste(self, maps: Array, height: int, width: int) -> Array:
         """The way back: maps (S, S[, C]) of the crop on a photo of `height` x `width`, zero outside it."""

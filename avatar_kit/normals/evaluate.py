@@ -18,6 +18,7 @@ from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import Estimator, Prediction, forward, predict_normals
+from avatar_kit.normals.ray_frame import pixel_rays, to_ray_frame
 from avatar_kit.render.raycast import render_mesh
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Array, InputError, Photo
@@ -93,6 +94,9 @@ def evaluate_pairs(net: Estimator, pairs: Iterable[Pair], *, flips: bool = True)
     for pair in pairs:
         truth = unpack([pack(pair)])
         maps = forward(net, [pair.image], flips=flips)
+        if not net.in_ray_frame:
+            rays = pixel_rays(pair.camera.intrinsics, *pair.foreground.shape)
+            maps = maps._replace(normals=_channels_first(to_ray_frame(maps.normals[0].permute(1, 2, 0).numpy(), rays)))
         scores.add(maps, truth, yaws_deg=[yaw_of(pair.attributes)])
         try:
             pose = head_pose(maps.coordinates[0].permute(1, 2, 0).numpy(), maps.foreground[0].numpy() > 0, pair.camera.intrinsics)
@@ -127,8 +131,9 @@ def evaluate_scene(net: Estimator, folder: H3dsFolder, *, head_from_world: Array
         if nose is not None:
             face = seen.mask & (np.linalg.norm(seen.points - nose, axis=-1) * folder.mm_per_world_unit < _FACE_MM)
         try:
-            given = predict_normals(photo.image, net, photo.mask, flips=flips, name=photo.name)
-            alone = predict_normals(photo.image, net, flips=flips, name=photo.name)
+            camera = photo.camera.intrinsics
+            given = predict_normals(photo.image, net, photo.mask, intrinsics=camera, flips=flips, name=photo.name)
+            alone = predict_normals(photo.image, net, intrinsics=camera, flips=flips, name=photo.name)
         except InputError:
             scores.note("refused", 1.0)
             continue

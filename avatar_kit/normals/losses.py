@@ -19,7 +19,7 @@ _HUBER_MM = 5.0  # above, an error of coordinates counts linearly
 class Targets(NamedTuple):
     """A batch of pairs: photos (B, 3, S, S) in [0, 1] and their truth.
 
-    normals: unit, camera frame, zero off the subject, (B, 3, S, S).
+    normals: unit, ray frame (`normals.ray_frame`), zero off the subject, (B, 3, S, S).
     foreground, face: 1 or 0, (B, S, S).
     coordinates: head frame, units, zero off the subject, (B, 3, S, S).
     """

@@ -23,7 +23,8 @@ _LOG_CONCENTRATION = (-2.0, 6.0)  # 8 rad to 0.005 rad of expected error: outsid
 class NormalMaps(NamedTuple):
     """What the network says of a batch of crops.
 
-    normals: unit, camera frame (x right, y down, z forward), (B, 3, S, S); meaningful on the foreground only.
+    normals: unit, (B, 3, S, S), in the ray frame (`normals.ray_frame`: x right, y down, z along the pixel's ray);
+        meaningful on the foreground only.
     foreground: logit of the subject, (B, S, S).
     coordinates: of the surface point in the head frame, units of 200 mm, (B, 3, S, S).
     log_concentration: log kappa of the angular likelihood, (B, S, S); the expected error is about 2 / kappa rad.
@@ -40,6 +41,7 @@ class NormalNet(nn.Module):
 
     crop_px = 256
     finds_heads = True
+    in_ray_frame = True
     mean: Tensor
     std: Tensor
 

@@ -30,6 +30,7 @@ class OnnxEstimator:
     """
 
     finds_heads = False
+    in_ray_frame = False
 
     def __init__(self, file: Path, *, axes: str = "x,-y,-z", mean: float = 0.0, std: float = 1.0) -> None:
         pick("onnx")

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from avatar_kit.normals.losses import Targets
-from avatar_kit.types import Array, InputError
+from avatar_kit.normals.ray_frame import pixel_rays, to_ray_frame
+from avatar_kit.types import Array, Camera, InputError
 
 
 class PairLike(Protocol):
@@ -33,17 +34,23 @@ class PairLike(Protocol):
     def coordinates(self) -> Array: ...
     @property
     def face(self) -> Array: ...
+    @property
+    def camera(self) -> Camera: ...
 
 
 class PackedPair(dict[str, Array]):
-    """A pair in 13 bytes a pixel: image uint8, normals int8 (0.3 degrees), coordinates float16 (0.1 mm), flags uint8."""
+    """A pair in 13 bytes a pixel: image uint8, normals int8 (0.3 degrees), coordinates float16 (0.1 mm), flags uint8.
+
+    The normals are in the ray frame, not in the camera frame (`normals.ray_frame`).
+    """
 
 
 def pack(pair: PairLike) -> PackedPair:
     """A pair as it is stored and sent between processes."""
+    rays = pixel_rays(pair.camera.intrinsics, *pair.foreground.shape)
     return PackedPair(
         image=np.round(np.clip(pair.image, 0, 1) * 255).astype(np.uint8),
-        normals=np.round(pair.normals * 127).astype(np.int8),
+        normals=np.round(to_ray_frame(pair.normals, rays) * 127).astype(np.int8),
         coordinates=pair.coordinates.astype(np.float16),
         flags=(pair.foreground.astype(np.uint8) + 2 * pair.face.astype(np.uint8)),
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avatar_kit.normals.crop import Crop, crop_from_coordinates, crop_from_mask, whole_photo
 from avatar_kit.normals.network import NormalMaps
+from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.types import Array, InputError, Scene
 
 _BATCH = 4  # crops at once: bounds the memory
@@ -26,10 +27,12 @@ class Estimator(Protocol):
     Attributes:
         crop_px: side of the crops it is given.
         finds_heads: its foreground and coordinates can be relied on; otherwise photos need masks.
+        in_ray_frame: its normals are in the ray frame (`normals.ray_frame`), not in the camera frame.
     """
 
     crop_px: int
     finds_heads: bool
+    in_ray_frame: bool
 
     def __call__(self, image: Tensor) -> NormalMaps:
         """Maps of crops (B, 3, S, S) in sRGB, [0, 1]."""
@@ -61,19 +64,24 @@ class Prediction:
         return self.foreground > 0.5
 
 
-def predict_normals(image: Array, net: Estimator, mask: Array | None = None, *, flips: bool = True, name: str = "photo") -> Prediction:
+def predict_normals(
+    image: Array, net: Estimator, mask: Array | None = None, *, intrinsics: Array | None = None, flips: bool = True, name: str = "photo",
+) -> Prediction:  # fmt: skip
     """Maps of one photo (H, W, 3) in sRGB, [0, 1]; see `predict_photos`."""
-    return predict_photos([image], net, [mask], flips=flips, names=[name])[0]
+    return predict_photos([image], net, [mask], intrinsics=[intrinsics], flips=flips, names=[name])[0]
 
 
 def predict_photos(
-    images: Sequence[Array], net: Estimator, masks: Sequence[Array | None] | None = None, *, flips: bool = True, names: Sequence[str] = (),
+    images: Sequence[Array], net: Estimator, masks: Sequence[Array | None] | None = None, *,
+    intrinsics: Sequence[Array | None] | None = None, flips: bool = True, names: Sequence[str] = (),
 ) -> list[Prediction]:  # fmt: skip
     """Maps of photos.
 
     Args:
         images: (H, W, 3) each, sRGB in [0, 1].
         masks: (H, W) bool on the subject, or None where the network must find the head itself.
+        intrinsics: (3, 3) of each photo, px, or None where they are not known: then those of a phone are assumed, and the
+            normals of a head off the photo's middle are off by a part of its angle from it.
         flips: average with the prediction of the mirrored photo.
         names: for messages.
 
@@ -81,6 +89,7 @@ def predict_photos(
         InputError: no head in a photo, or maps of another frame than the camera's.
     """
     masks = list(masks) if masks is not None else [None] * len(images)
+    stated = list(intrinsics) if intrinsics is not None else [None] * len(images)
     names = list(names) or [f"photo {number}" for number in range(len(images))]
     crops = _find_heads(images, net, masks, names)
     predictions = []
@@ -88,8 +97,11 @@ def predict_photos(
         part = range(start, min(start + _BATCH, len(images)))
         maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
         for row, i in enumerate(part):
-            predictions.append(_on_photo(maps, row, crops[i], images[i].shape[:2], masks[i]))
-            check_frame(predictions[-1].normals, predictions[-1].mask, names[i])
+            shape = images[i].shape[:2]
+            camera = stated[i] if stated[i] is not None else assumed_intrinsics(*shape)
+            found = _on_photo(maps, row, crops[i], shape, masks[i], camera if net.in_ray_frame else None)
+            check_frame(found.normals, found.mask, names[i], intrinsics=camera)
+            predictions.append(found)
     return predictions
 
 
@@ -105,7 +117,7 @@ def predict_scene(scene: Scene, net: Estimator) -> Scene:
     for photo in scene.photos:
         if photo.normals is None:
             try:
-                found = predict_normals(photo.image, net, photo.mask, name=photo.name)
+                found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name)
                 photo = replace(photo, normals=found.normals, confidence=found.confidence)
             except InputError as error:
                 failures.append(error)
@@ -165,8 +177,8 @@ def mirrored(maps: NormalMaps) -> NormalMaps:
     )
 
 
-def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], mask: Array | None) -> Prediction:
-    """The maps of one crop on its photo."""
+def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], mask: Array | None, intrinsics: Array | None) -> Prediction:
+    """The maps of one crop on its photo. `intrinsics`: of the photo, where the normals are in the ray frame."""
     height, width = shape
 
     def paste(values: Tensor) -> Array:
@@ -177,7 +189,11 @@ def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], ma
     if mask is not None:
         foreground = foreground * mask
     on = (foreground > 0.5).astype(np.float32)
-    normals = paste(maps.normals[row])
+    normals = maps.normals[row].permute(1, 2, 0).contiguous().numpy()
+    if intrinsics is not None:
+        size = len(normals)
+        normals = to_camera_frame(normals, pixel_rays(crop.intrinsics(intrinsics, size), size, size))
+    normals = crop.paste(normals, height, width)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     confidence = 1 / (1 + (2 * torch.exp(-maps.log_concentration[row]) / _GIVEN_ERROR_RAD) ** 2)
     return Prediction(
@@ -190,23 +206,19 @@ def _on_photo(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], ma
 
 
 def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | None = None) -> None:
-    """Refuse maps that are not outward normals in the camera frame (x right, y down, z forward).
+    """Refuse maps (H, W, 3) that are not outward normals in the camera frame (x right, y down, z forward).
 
     Visible surfaces face the camera; along the outline normals point left on the left, right on the right and up on top.
+    With `intrinsics` (3, 3) all this is looked at against the rays, which matters for heads off the optical axis.
 
     Raises:
         InputError: naming the axis at fault.
     """
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
+    if not mask.any():
         return
-    seen = normals[rows, columns]
-    towards = np.array([0.0, 0.0, 1.0])
     if intrinsics is not None:
-        pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1)
-        rays = pixels @ np.linalg.inv(intrinsics).T
-        towards = rays / np.linalg.norm(rays, axis=1, keepdims=True)
-    facing = float((seen * towards).sum(1).mean())
+        normals = to_ray_frame(normals, pixel_rays(intrinsics, *mask.shape))
+    facing = float(normals[mask][:, 2].mean())
     across = normals[mask.any(1)][..., 0]
     within = mask[mask.any(1)]
     first, last = within.argmax(1), within.shape[1] - 1 - within[:, ::-1].argmax(1)
@@ -214,7 +226,8 @@ def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | N
     to_right = float((across[line, last] - across[line, first]).mean())
     highest = mask.argmax(0)[mask.any(0)]
     downwards = float(normals[highest, np.flatnonzero(mask.any(0)), 1].mean())
-    wrong = [axis for axis, bad in (("x", to_right < 0), ("y", downwards > 0), ("z", facing > 0)) if bad]
+    tiny = 1e-3  # a map that faces the camera throughout is poor, not wrong
+    wrong = [axis for axis, bad in (("x", to_right < -tiny), ("y", downwards > tiny), ("z", facing > 0)) if bad]
     if wrong:
         raise InputError(
             f"{name}: the normals' {' and '.join(wrong)} point the wrong way (mean n . ray {facing:.2f}, must be below 0). "

@@ -16,6 +16,7 @@ from avatar_kit.config import NormalsConfig
 from avatar_kit.normals.evaluate import Scores, evaluate_pairs
 from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
+from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays
 from avatar_kit.normals.storage import save_normals
 from avatar_kit.scene.h3ds import read_normal_map
 
@@ -40,7 +41,7 @@ def test_predict_writes_maps_of_the_photos_size(weights: Path, tmp_path: Path) -
     main(["normals", "predict", str(tmp_path / "photo.jpg"), "--weights", str(weights), "--out", str(tmp_path / "out")])
     normals = read_normal_map(tmp_path / "out/photo_normal.png")
     assert normals.shape == (60, 80, 3)
-    assert np.allclose(normals[30, 40], (0, 0, -1), atol=1e-3)
+    assert np.allclose(normals, -pixel_rays(assumed_intrinsics(60, 80), 60, 80), atol=2e-3)
     assert np.asarray(Image.open(tmp_path / "out/photo_mask.png")).min() == 255
     assert (tmp_path / "out/photo_preview.png").is_file()
 
@@ -88,6 +89,8 @@ def test_pairs_are_scored_with_their_pose() -> None:
     pair = SphereRequest().open(64).pair(1)
 
     class Knows(torch.nn.Module):
+        in_ray_frame = True
+
         def forward(self, image: torch.Tensor) -> NormalMaps:
             truth = unpack([pack(pair)])
             return NormalMaps(truth.normals, truth.foreground * 20 - 10, truth.coordinates, truth.foreground + 3)

@@ -9,38 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sphere_pairs import sphere_pair
+from sphere_pairs import BallNet, sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import HEAD_SHARE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
-from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import check_frame, mirrored, predict_normals, predict_photos, predict_scene, preview
 from avatar_kit.scene.cameras import orbit_camera, resized
 from avatar_kit.scene.photo_file import read_mask, read_photo
 from avatar_kit.types import Array, Camera, InputError, Photo, Scene
-
-
-class BallNet(torch.nn.Module):
-    """In place of a trained network: finds the bright ball of `sphere_pair` and knows a ball's normals by heart.
-
-    Its coordinates are those of a ball of radius 0.6 seen from the front.
-    """
-
-    crop_px = 256
-    finds_heads = True
-
-    def forward(self, image: torch.Tensor) -> NormalMaps:
-        found = (image[:, 0] > 0.15).float()
-        size = image.shape[-1]
-        y, x = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
-        area = found.sum((1, 2)).clamp(min=1).reshape(-1, 1, 1)
-        radius = (area / np.pi).sqrt()
-        nx = (x - (x * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
-        ny = (y - (y * found).sum((1, 2)).reshape(-1, 1, 1) / area) / radius
-        normals = torch.stack([nx, ny, -(1 - nx**2 - ny**2).clamp(min=0).sqrt()], dim=1)
-        normals = torch.nn.functional.normalize(normals, dim=1)
-        return NormalMaps(normals, found * 20 - 10, normals * torch.tensor([0.6, -0.6, -0.6]).reshape(3, 1, 1), torch.full_like(found, 3.0))
 
 
 def photo_of_ball(width: int = 160, height: int = 120) -> tuple[Array, Array, Array]:

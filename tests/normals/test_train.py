@@ -16,6 +16,7 @@ from avatar_kit.normals.augment import augment, mirror, move
 from avatar_kit.normals.generate import PairWorkers, indices
 from avatar_kit.normals.losses import Targets, angle
 from avatar_kit.normals.pool import PackedPair, PairPool, pack, unpack
+from avatar_kit.normals.ray_frame import pixel_rays, to_ray_frame
 from avatar_kit.normals.schedule import Schedule
 from avatar_kit.normals.session import TrainingSession
 from avatar_kit.normals.storage import load_normals
@@ -48,7 +49,8 @@ def test_packing_keeps_a_pair() -> None:
     truth = unpack([pack(pair)])
     on = pair.foreground
     assert np.abs(truth.image[0].permute(1, 2, 0).numpy() - pair.image).max() <= 0.5 / 255 + 1e-6
-    off = np.degrees(np.arccos(np.clip((truth.normals[0].permute(1, 2, 0).numpy() * pair.normals).sum(-1)[on], -1, 1)))
+    expected = to_ray_frame(pair.normals, pixel_rays(pair.camera.intrinsics, 64, 64))
+    off = np.degrees(np.arccos(np.clip((truth.normals[0].permute(1, 2, 0).numpy() * expected).sum(-1)[on], -1, 1)))
     assert off.max() < 0.5  # int8: half a step of 1 / 127 on each axis
     assert np.abs(truth.coordinates[0].permute(1, 2, 0).numpy() - pair.coordinates).max() < 5e-4  # 0.1 mm
     assert np.array_equal(truth.face[0].numpy() > 0.5, pair.face)
