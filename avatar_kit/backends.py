@@ -23,7 +23,7 @@ class Backend:
     Attributes:
         probe: module and attribute whose import proves that the library is really there.
         devices: on which it works.
-        wired: the project calls it for this operation already.
+        asked_only: those of them on which it serves only when it is asked for, since another is faster there.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Backend:
     devices: tuple[str, ...]
     licence: str
     install: str
-    wired: bool = True
+    asked_only: tuple[str, ...] = ()
 
 
 _WARP = Backend("warp", ("warp", "launch"), ("cpu", "cuda"), "Apache-2.0", "pip install warp-lang")
@@ -41,18 +41,19 @@ _NVDIFFRAST_PAGE = "see nvdiffrast's own install page"
 # per operation, the preferred backend first
 TABLE: dict[str, tuple[Backend, ...]] = {
     "extract": (
-        Backend("kaolin", ("kaolin.non_commercial", "FlexiCubes"), ("cpu", "cuda"), "Apache-2.0 / NSCL", _KAOLIN_PAGE, wired=False),
+        Backend("kaolin", ("kaolin.ops.conversions", "FlexiCubes"), ("cpu", "cuda"), "Apache-2.0", _KAOLIN_PAGE, asked_only=("cpu",)),
         _WARP,
     ),
     "chamfer": (
-        Backend("kaolin", ("kaolin.metrics.pointcloud", "sided_distance"), ("cuda",), "Apache-2.0", _KAOLIN_PAGE, wired=False),
+        Backend("kaolin", ("kaolin.metrics.pointcloud", "sided_distance"), ("cuda",), "Apache-2.0", _KAOLIN_PAGE),
         Backend("scipy", ("scipy.spatial", "KDTree"), ("cpu", "cuda"), "BSD-3-Clause", "pip install scipy"),
     ),
     "render": (
-        Backend("nvdiffrast", ("nvdiffrast.torch", "rasterize"), ("cuda",), "non-commercial (NVIDIA)", _NVDIFFRAST_PAGE, wired=False),
+        Backend("nvdiffrast", ("nvdiffrast.torch", "rasterize"), ("cuda",), "non-commercial (NVIDIA)", _NVDIFFRAST_PAGE),
         _WARP,
     ),
     "query": (_WARP,),
+    "usd": (Backend("usd-core", ("pxr.Usd", "Stage"), ("cpu", "cuda"), "Apache-2.0 (modified)", "pip install usd-core"),),
     "onnx": (Backend("onnxruntime", ("onnxruntime", "InferenceSession"), ("cpu", "cuda"), "MIT", "pip install onnxruntime"),),
 }
 
@@ -69,8 +70,6 @@ def why_not(module: str, attribute: str) -> str | None:
 
 def obstacle(backend: Backend, device: str) -> str | None:
     """None when `backend` can serve `device` ("cpu" or "cuda") now, else the reason in words."""
-    if not backend.wired:
-        return "not used by this version yet"
     if device not in backend.devices:
         return f"works on {' and '.join(backend.devices)} only"
     reason = why_not(*backend.probe)
@@ -78,10 +77,10 @@ def obstacle(backend: Backend, device: str) -> str | None:
 
 
 def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
-    """Name of the backend for `operation` ("extract", "chamfer", "render", "query", "onnx") on `device`.
+    """Name of the backend for `operation` ("extract", "chamfer", "render", "query", "usd", "onnx") on `device`.
 
     Args:
-        asked: force this one.
+        asked: force this one. Without, the first that works and is not for requests only.
 
     Raises:
         BackendMissing: none can, or the one asked for cannot.
@@ -92,6 +91,8 @@ def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
         raise BackendMissing(f"--backend {asked}: cannot {operation}. Backends that can: {known}.")
     reasons = []
     for backend in candidates:
+        if asked is None and device in backend.asked_only:
+            continue
         reason = obstacle(backend, device)
         if reason is None:
             return backend.name

@@ -124,6 +124,7 @@ class MeshConfig:
 
     resolution: int = 256  # cells per axis of the box
     coarse: int = 32  # cells per axis of the grid that finds the narrow band
+    extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
     refine: bool = True  # halve the triangles that a photo sees, their new vertices on the field's zero level
 
 

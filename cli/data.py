@@ -61,22 +61,25 @@ def heads(source: str, count: int, hair: Path | None, out: Path, seed: int, over
 @click.option("--normal-bits", type=click.Choice(["8", "16"]), default="16", show_default=True, help="Of the normal maps.")
 @click.option("--part-faces", type=int, help="Simplify hair and clothes to at most this many triangles each.")
 @click.option("--normals-only", is_flag=True, help="TARGET is a scene with its truth: add normal maps to it.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Of --normals-only.")
+@click.option("--backend", type=click.Choice(["warp", "nvdiffrast"]), help="Render with this one.  [default: the fastest that works]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--overwrite", is_flag=True)
 def capture(
     target: Path | None, source: str, index: int, hair: Path | None, size: int, views: int, normal_bits: str,
-    part_faces: int | None, normals_only: bool, seed: int, overwrite: bool,
+    part_faces: int | None, normals_only: bool, device: str, backend: str | None, seed: int, overwrite: bool,
 ) -> None:  # fmt: skip
     """Photograph a head into the scene folder TARGET: photos, masks, cameras, normal maps and truth."""
     import numpy as np
 
+    from avatar_kit.backends import pick_device
     from avatar_kit.scene.capture import NOTES, add_normals, capture_head
     from avatar_kit.scene.h3ds import write_scene
 
     if target is None:
         raise click.UsageError("TARGET is missing: the scene folder to write, or with --normals-only the one to add to.")
     if normals_only:
-        click.echo(f"{add_normals(target)} normal maps", err=True)
+        click.echo(f"{add_normals(target, device=pick_device(device), backend=backend)} normal maps", err=True)
         click.echo(target / "normal")
         return
     from avatar_kit.heads.sampler import HeadSampler, open_source

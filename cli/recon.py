@@ -9,6 +9,8 @@ from typing import Any
 import click
 from avatar_kit_cli.options import check_output, parse_view_ids, preset_options, resolve_config
 
+_EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
+
 
 @click.command()
 @click.argument("scene", type=click.Path(path_type=Path))
@@ -19,11 +21,13 @@ from avatar_kit_cli.options import check_output, parse_view_ids, preset_options,
 @click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
+@click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
+@click.option("--usd", is_flag=True, help="Write avatar.usdc too (needs usd-core).")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def recon(
-    scene: Path, views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float, overwrite: bool,
-    preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    scene: Path, views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float,
+    backend: str | None, usd: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
     """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout).
 
@@ -31,8 +35,14 @@ def recon(
     """
     ids = parse_view_ids(view_ids)
     check_output(out, overwrite)
+    if backend:
+        overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
     config = resolve_config(preset, overrides)
-    for path in run(scene, out, views, ids, prior_file, normal_net, seconds, preset, config, device, seed):
+    if usd:
+        from avatar_kit.backends import pick
+
+        pick("usd")  # before minutes are spent
+    for path in run(scene, out, views, ids, prior_file, normal_net, seconds, preset, config, device, seed, usd=usd):
         click.echo(path)
 
 
@@ -54,7 +64,7 @@ def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[s
 
 def run(
     scene: Path, out: Path, views: int, ids: list[int] | None, prior_file: str, normal_net: str, seconds: float, preset: str, config: Any,
-    device: str, seed: int,
+    device: str, seed: int, *, usd: bool = False,
 ) -> list[Path]:  # fmt: skip
     """Read, reconstruct, score where there is a truth, and write."""
     import time
@@ -92,7 +102,7 @@ def run(
         extra["scores"] = score_run(result, prior, reference)
         log(score_table(extra["scores"]))
         pictures["errors.png"] = error_sheet(result, reference)
-    return write_run(result, out, extra=extra, pictures=pictures)
+    return write_run(result, out, extra=extra, pictures=pictures, usd=usd)
 
 
 class _progress:

@@ -10,13 +10,13 @@ from avatar_kit.backends import Backend, BackendMissing, obstacle, pick, pick_de
 
 
 def test_every_operation_has_a_backend_on_a_cpu() -> None:
-    for operation in backends.TABLE.keys() - {"onnx"}:  # networks of others are an extra
+    for operation in backends.TABLE.keys() - {"onnx", "usd"}:  # extras
         assert pick(operation, "cpu") in ("warp", "scipy")
 
 
 def test_a_forced_backend_that_cannot_says_why() -> None:
-    with pytest.raises(BackendMissing, match="kaolin: not used by this version yet"):
-        pick("extract", "cpu", "kaolin")
+    with pytest.raises(BackendMissing, match=r"nothing can render on cpu\. nvdiffrast: works on cuda only"):
+        pick("render", "cpu", "nvdiffrast")
     with pytest.raises(BackendMissing, match="Backends that can: kaolin, warp"):
         pick("extract", "cpu", "blender")
 
@@ -30,6 +30,15 @@ def test_a_placeholder_that_raises_on_import_is_not_usable(tmp_path, monkeypatch
     assert "get the real one elsewhere" in reason
     assert "see its page" in reason
     assert obstacle(broken, "cuda") == "works on cpu only"
+
+
+def test_what_is_for_requests_only_serves_when_it_is_asked_for(monkeypatch) -> None:
+    fast = Backend("a", ("math", "pi"), ("cpu", "cuda"), "MIT", "", asked_only=("cpu",))
+    exact = Backend("b", ("math", "pi"), ("cpu", "cuda"), "MIT", "")
+    monkeypatch.setitem(backends.TABLE, "draw", (fast, exact))
+    assert pick("draw", "cpu") == "b"
+    assert pick("draw", "cuda") == "a"
+    assert pick("draw", "cpu", "a") == "a"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")

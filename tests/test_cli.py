@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import shutil
 import signal
@@ -18,8 +20,9 @@ DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
 QUICK = ["--set", "fit.steps=3", "--set", "start.steps=2", "--set", "mesh.resolution=64", "--set", "mesh.refine=false"]
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "avatar_kit_cli.main", *map(str, arguments)], capture_output=True, text=True, check=False)
+def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "avatar_kit_cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
 def test_importing_the_package_and_asking_for_help_loads_nothing_heavy() -> None:
@@ -88,3 +91,62 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     assert "nothing was written" in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_knows_the_placeholder_and_passes_its_self_test(tmp_path: Path) -> None:
+    (tmp_path / "kaolin").mkdir()
+    (tmp_path / "kaolin/__init__.py").write_text('raise ImportError("this is a placeholder; see the install page")\n')
+    done = run("doctor", "--json", "--device", "cpu", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert "placeholder" in found["backends"]["extract"]["kaolin"]
+    assert found["backends"]["extract"]["warp"] == "used"
+    assert found["backends"]["render"]["nvdiffrast"] == "works on cuda only"
+    assert "non-commercial" in found["licences"]["nvdiffrast"]
+    assert found["self_test"]["passed"]
+    assert found["weights"]["prior"]["megabytes"] < 12
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--backend", "kaolin"], "kaolin: not usable"), (["--usd"], "pip install usd-core"), (["--set", "mesh.extractor=balls"], "balls")],
+)
+def test_a_missing_library_is_named_before_anything_is_computed(tmp_path: Path, option: list[str], words: str) -> None:
+    for name in ("kaolin", "pxr"):
+        (tmp_path / f"lib/{name}").mkdir(parents=True)
+        (tmp_path / f"lib/{name}/__init__.py").write_text("raise ImportError('not here')\n")
+    done = run("recon", DEMO, "--out", tmp_path / "out", *option, env={**os.environ, "PYTHONPATH": str(tmp_path / "lib")})
+    assert done.returncode == 4
+    assert words in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_self_test_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from avatar_kit_cli.doctor import doctor
+    from click.testing import CliRunner
+
+    from avatar_kit.score import self_test
+
+    monkeypatch.setattr(self_test, "self_test", lambda device: self_test.SelfTest(9.0, 0.85, False, {"total": 1.0}))
+    done = CliRunner().invoke(doctor, ["--device", "cpu"])
+    assert done.exit_code == 1
+    assert "FAILED: face 9.00 mm" in done.output
+    assert "make demo" in done.output
+
+
+def test_optional_libraries_are_imported_in_their_own_modules_only() -> None:
+    homes = {
+        "kaolin": {"mesh/kaolin_extraction.py", "score/distances.py"},
+        "nvdiffrast": {"render/rasterize.py"},
+        "torchvision": {"normals/torchvision_import.py"},
+        "onnxruntime": {"normals/onnx.py"},
+        "pxr": {"mesh/usd.py"},
+    }
+    package = Path(__file__).resolve().parents[1] / "avatar_kit"
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                root = name.split(".")[0]
+                assert str(file.relative_to(package)) in homes.get(root, {str(file.relative_to(package))}), f"{file} imports {root}"

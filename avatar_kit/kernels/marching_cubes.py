@@ -19,11 +19,8 @@ def marching_cubes(values: torch.Tensor, *, low: float = BOX_MIN, high: float = 
     when nothing is inside.
     """
     n = values.shape[0]
-    closed = values.detach().float().clone()
     step = (high - low) / (n - 1)
-    for axis in range(3):
-        for end in (0, n - 1):
-            closed.select(axis, end).clamp_(min=step * 1e-3)
+    closed = closed_at_box(values, low=low, high=high)
     inside = closed < 0
     if not inside.any():
         return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
@@ -38,3 +35,13 @@ def marching_cubes(values: torch.Tensor, *, low: float = BOX_MIN, high: float = 
         wp.from_torch(part.contiguous()), 0.0, lower=[low + step * a for a in first], upper=[low + step * b for b in last]
     )
     return Mesh(np.array(vertices.numpy()), indices.numpy().reshape(-1, 3).astype(np.int32))
+
+
+def closed_at_box(values: torch.Tensor, *, low: float, high: float) -> torch.Tensor:
+    """A copy of `values` (n, n, n) whose outermost layer lies outside, by a thousandth of a cell."""
+    n = values.shape[0]
+    closed = values.detach().float().clone()
+    for axis in range(3):
+        for end in (0, n - 1):
+            closed.select(axis, end).clamp_(min=(high - low) / (n - 1) * 1e-3)
+    return closed

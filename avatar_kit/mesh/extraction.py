@@ -1,17 +1,23 @@
-"""The field's zero level as a mesh: marching cubes on a narrow band, cut where the photos end, one piece."""
+"""The field's zero level as a mesh: a narrow band of values, an extractor, cut where the photos end, one piece."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from avatar_kit.backends import BackendMissing, pick
 from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.prior.storage import sdf_on_grid
 from avatar_kit.types import Mesh
+
+EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
+"""Each way to extract and the backend that has it: marching cubes, FlexiCubes with the field's gradient, marching tetrahedra."""
 
 _BAND = 1.2  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
 
@@ -25,11 +31,46 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
 
     Returns:
         a mesh without faces when the field has no inside.
+
+    Raises:
+        BackendMissing: the extractor's library cannot be used.
     """
+    chosen = pick_extractor(config, latent.device.type)
     values = narrow_band(field, latent, config)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
-    return largest_component(marching_cubes(values))
+    if chosen == "warp":
+        return largest_component(marching_cubes(values))
+    from avatar_kit.mesh import kaolin_extraction
+
+    if chosen == "tetrahedra":
+        return largest_component(kaolin_extraction.marching_tetrahedra(values))
+    gradient = functools.partial(_gradient_above, field=field, latent=latent, cut=cut_below)
+    return largest_component(kaolin_extraction.flexicubes(values, gradient))
+
+
+def pick_extractor(config: MeshConfig, device: str) -> str:
+    """The name in `EXTRACTORS` that serves `device` ("cpu" or "cuda").
+
+    Raises:
+        BackendMissing: why not, in words.
+    """
+    if config.extractor == "auto":
+        backend = pick("extract", device)
+        return next(name for name, needed in EXTRACTORS.items() if needed == backend)
+    if config.extractor not in EXTRACTORS:
+        raise BackendMissing(f"mesh.extractor={config.extractor}: not known. There are auto, {', '.join(EXTRACTORS)}.")
+    pick("extract", device, EXTRACTORS[config.extractor])
+    return config.extractor
+
+
+def _gradient_above(points: Tensor, *, field: HeadField, latent: Tensor, cut: float, chunk: int = 8192) -> Tensor:
+    """Gradient (N, 3) of the greater of field and cut at `points` (N, 3)."""
+    condition = field.condition(latent[None])
+    found = [field.with_gradient(part, condition) for part in points.split(chunk)]
+    value, gradient = (torch.cat(parts) for parts in zip(*found))
+    downwards = torch.tensor([0.0, -1.0, 0.0]).to(points)
+    return torch.where((cut - points[:, 1] > value)[:, None], downwards, gradient)
 
 
 @torch.no_grad()

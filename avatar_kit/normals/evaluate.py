@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from avatar_kit.conventions import MM_PER_UNIT, rotation_of, transform_points
-from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.normals.losses import Targets, angle
 from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import Estimator, Prediction, forward, predict_normals
 from avatar_kit.normals.ray_frame import pixel_rays, to_ray_frame
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Array, InputError, Photo
 
@@ -121,12 +120,12 @@ def evaluate_scene(net: Estimator, folder: H3dsFolder, *, head_from_world: Array
     reference = folder.reference()
     if reference is None:
         raise InputError(f"{folder.path}/full_head.obj: missing. Scoring needs the true mesh.")
-    queries = MeshQueries(reference.mesh)
+    renderer = Renderer(reference.mesh)
     nose = reference.mesh.vertices[reference.landmarks["nose_tip"]] if "nose_tip" in reference.landmarks else None
     scores = Scores()
     for view in folder.view_ids:
         photo = folder.photo(view)
-        seen = render_mesh(queries, photo.camera)
+        seen = renderer.render(photo.camera)
         face = np.zeros_like(seen.mask)
         if nose is not None:
             face = seen.mask & (np.linalg.norm(seen.points - nose, axis=-1) * folder.mm_per_world_unit < _FACE_MM)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from avatar_kit.backends import pick, pick_device
 from avatar_kit.conventions import CANONICAL_LANDMARKS
-from avatar_kit.kernels.mesh_queries import NO_HIT, MeshQueries
+from avatar_kit.kernels.mesh_queries import NO_HIT, Hits, MeshQueries
 from avatar_kit.normals.noise import unit
-from avatar_kit.render.raycast import vertex_normals
+from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.types import Array, Camera, Head, Mesh, concatenate
 
 PARTS = ("body", "eyes", "hair", "clothes")
@@ -64,7 +65,9 @@ class Subject:
         self.head = head
         self.parts = kept
         self.mesh = concatenate(list(kept.values()))
-        self.queries = MeshQueries(self.mesh)
+        self.queries = MeshQueries(self.mesh)  # also for shadows, which a rasteriser cannot answer
+        device = pick_device("auto")
+        self._renderer = Renderer(self.mesh, device=device) if pick("render", device) != "warp" else None
         self.landmarks = {name: np.asarray(head.landmarks.get(name, p), float) for name, p in CANONICAL_LANDMARKS.items()}
         self._part = np.concatenate([np.full(len(mesh.faces), PARTS.index(name), np.uint8) for name, mesh in kept.items()])
         self._corner_normals = np.concatenate([_corner_normals(mesh) for mesh in kept.values()])
@@ -77,7 +80,7 @@ class Subject:
     def see(self, camera: Camera) -> Seen:
         """First hits of the rays through the centres of all pixels."""
         origins, directions = _rays(camera)
-        hits = self.queries.cast_rays(torch.from_numpy(origins), torch.from_numpy(directions))
+        hits = self._hits(camera, origins, directions)
         face, depth = hits.face.numpy(), hits.depth.numpy()
         pixel = np.flatnonzero(face != NO_HIT)
         face, depth, weights, ray = face[pixel], depth[pixel], hits.barycentric.numpy()[pixel], directions[pixel]
@@ -96,6 +99,11 @@ class Subject:
             uv=None if self._uv is None else np.einsum("nk,nkd->nd", weights, self._uv[face]),
             shape=(camera.height, camera.width),
         )
+
+    def _hits(self, camera: Camera, origins: Array, directions: Array) -> Hits:
+        if self._renderer is not None:
+            return self._renderer.hits(camera)
+        return self.queries.cast_rays(torch.from_numpy(origins), torch.from_numpy(directions))
 
     def unblocked(self, points: Array, directions: Array) -> Array:
         """True (N,) where nothing stands between `points` (N, 3), lifted off the surface, and infinity."""

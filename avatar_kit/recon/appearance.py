@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from avatar_kit.recon.fit import FittedHead
-from avatar_kit.render.raycast import vertex_normals
+from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.types import Array, Mesh
 
 

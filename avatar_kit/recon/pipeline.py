@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from avatar_kit import __version__
+from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
 from avatar_kit.conventions import scale_of
-from avatar_kit.mesh.extraction import extract
+from avatar_kit.mesh.extraction import extract, pick_extractor
 from avatar_kit.mesh.refine import onto_surface, subdivide
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
@@ -26,7 +27,7 @@ from avatar_kit.recon.appearance import vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
-from avatar_kit.render.raycast import vertex_normals
+from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.types import Array, InputError, Mesh, Scene
 
@@ -69,6 +70,7 @@ class Reconstruction:
             "curve": self.fitted.curve,
             "head_from_world": self.fitted.head_from_world.tolist(),
             "mm_per_world_unit": self.scene.mm_per_world_unit,
+            "backends": {"extract": pick_extractor(self.config.mesh, self.device), "render": pick("render", self.device)},
             "vertices": len(self.mesh.vertices), "faces": len(self.mesh.faces),
             "config": to_dict(self.config), "versions": versions(),
         }  # fmt: skip
@@ -99,8 +101,9 @@ def reconstruct(
     Raises:
         InputError: the fit found no head.
     """
-    prior = prior or load_prior("default", device)
     config = config or PRESETS[preset]
+    pick_extractor(config.mesh, device)  # before minutes are spent
+    prior = prior or load_prior("default", device)
     predict = _predictor(scene, normal_net)
     warm_up(prior, config, device)
     clock, spent = time.perf_counter(), {}

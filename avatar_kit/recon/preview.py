@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.recon.rays import shrink
-from avatar_kit.render.raycast import Rendering, render_mesh
+from avatar_kit.render.renderer import Renderer, Rendering
 from avatar_kit.types import Array
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ _LIGHT_CAM = np.array([-0.35, -0.45, -0.82])  # from behind the camera's left sh
 
 def preview_sheet(result: Reconstruction, *, most: int = 6) -> Image.Image:
     """One column a photo: the photo, the given normals (where there are any), the result's shape, normals and colours."""
-    queries = MeshQueries(result.mesh)
+    renderer = Renderer(result.mesh, device=result.device)
     columns = []
     for photo in result.scene.photos[:most]:
         small = shrink(photo, _TILE_PX)
-        seen = render_mesh(queries, small.camera)
+        seen = renderer.render(small.camera)
         tiles = [small.image]
         if small.normals is not None:
             tiles.append(normal_picture(small.normals))

@@ -14,6 +14,7 @@ import torch
 from avatar_kit.config import to_dict
 from avatar_kit.conventions import scale_of
 from avatar_kit.mesh.files import write_mesh
+from avatar_kit.mesh.usd import write_usd
 from avatar_kit.recon.preview import preview_sheet
 from avatar_kit.types import Array, Mesh
 
@@ -24,23 +25,32 @@ if TYPE_CHECKING:
 
 
 def write_run(
-    result: Reconstruction, out: Path, *, extra: dict[str, Any] | None = None, pictures: Mapping[str, Image] | None = None
+    result: Reconstruction,
+    out: Path,
+    *,
+    extra: dict[str, Any] | None = None,
+    pictures: Mapping[str, Image] | None = None,
+    usd: bool = False,
 ) -> list[Path]:
     """Write a run's folder whole or not at all: it is made beside `out` and moved there.
 
     Args:
         extra: entries to add to report.json.
         pictures: more pictures by file name.
+        usd: write avatar.usdc too; needs usd-core.
 
     Returns:
-        paths of mesh.ply, avatar.glb, preview.png, report.json, fit.safetensors and the pictures.
+        paths of mesh.ply, avatar.glb, preview.png, report.json, fit.safetensors, the pictures and avatar.usdc.
     """
     part, before = out.with_name(out.name + ".part"), out.with_name(out.name + ".before")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         write_mesh(part / "mesh.ply", result.mesh)
-        write_mesh(part / "avatar.glb", upright_in_metres(result))
+        avatar = upright_in_metres(result)
+        write_mesh(part / "avatar.glb", avatar)
+        if usd:
+            write_usd(part / "avatar.usdc", avatar)
         for name, picture in {"preview.png": preview_sheet(result), **(pictures or {})}.items():
             picture.save(part / name, optimize=True)
         report = result.report() | (extra or {})
@@ -52,7 +62,8 @@ def write_run(
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return [out / name for name in ("mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *(pictures or {}))]
+    files = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *(pictures or {}), *["avatar.usdc"] * usd]
+    return [out / name for name in files]
 
 
 def upright_in_metres(result: Reconstruction) -> Mesh:

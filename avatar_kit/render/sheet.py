@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from avatar_kit.kernels.mesh_queries import MeshQueries
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Mesh
 
@@ -19,11 +18,11 @@ def contact_sheet(meshes: Sequence[Mesh], *, tile: int = 160, per_row: int = 3) 
     """Normals of meshes in the head frame, `per_row` heads a row, four views each."""
     strips = []
     for mesh in meshes:
-        queries = MeshQueries(mesh)
+        renderer = Renderer(mesh)
         views = []
         for yaw in _YAWS_DEG:
             camera = orbit_camera(yaw_deg=yaw, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=2.4 * tile, size=tile)
-            seen = render_mesh(queries, camera, smooth=False)
+            seen = renderer.render(camera, smooth=False)
             views.append(np.where(seen.mask[..., None], (seen.normals * (1, -1, -1) + 1) / 2, 1.0))
         strips.append(np.concatenate(views, axis=1))
     while len(strips) % per_row:

@@ -9,7 +9,7 @@ import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT, similarity, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
-from avatar_kit.render.raycast import Rendering, render_mesh
+from avatar_kit.render.renderer import Renderer, Rendering
 from avatar_kit.scene import h3ds
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera, Head, InputError, Mesh, Photo, Reference, concatenate
@@ -34,7 +34,7 @@ def capture_head(head: Head, *, size: int, rng: np.random.Generator, views: int 
     world_from_head = similarity(MM_PER_UNIT, np.eye(3), shift)
     inside = _inside_box(base)
     mesh = Mesh(transform_points(world_from_head, base.vertices), base.faces[inside], albedo)
-    queries = MeshQueries(mesh)
+    renderer = Renderer(mesh)
     lights = _lights(rng)
     photos = []
     for i, (yaw, pitch) in enumerate(LAYOUT[:views]):
@@ -42,13 +42,16 @@ def capture_head(head: Head, *, size: int, rng: np.random.Generator, views: int 
             yaw_deg=yaw + rng.normal(0, 1.5), pitch_deg=pitch + rng.normal(0, 1.5), distance=rng.uniform(820, 900),
             target=shift + (0, 0, 20.0), focal_px=2.0 * size, size=size,
         )  # fmt: skip
-        photos.append(_photograph(queries, camera, lights, rng, name=f"image/img_{i:04d}.jpg"))
+        photos.append(_photograph(renderer, camera, lights, rng, name=f"image/img_{i:04d}.jpg"))
     nose = transform_points(world_from_head, head.landmarks["nose_tip"][None])[0]
-    return photos, _reference(mesh, queries, nose)
+    return photos, _reference(mesh, nose)
 
 
-def add_normals(folder: Path) -> int:
+def add_normals(folder: Path, *, device: str = "cpu", backend: str | None = None) -> int:
     """Render normal maps of a scene's truth for all its photos into normal/; returns how many.
+
+    Args:
+        device, backend: of the `Renderer`.
 
     Raises:
         InputError: the scene has no full_head.obj.
@@ -57,10 +60,10 @@ def add_normals(folder: Path) -> int:
     reference = scene.reference()
     if reference is None:
         raise InputError(f"{folder}/full_head.obj: missing. Normal maps are rendered from the true mesh.")
-    queries = MeshQueries(reference.mesh)
+    renderer = Renderer(reference.mesh, device=device, backend=backend)
     for view in scene.view_ids:
         photo = scene.photo(view)
-        normals = render_mesh(queries, photo.camera).normals
+        normals = renderer.render(photo.camera).normals
         h3ds.write_normal_map(folder / f"normal/normal_{view:04d}.png", normals * photo.mask[..., None])
     return len(scene.view_ids)
 
@@ -70,10 +73,10 @@ def _inside_box(mesh: Mesh) -> Array:
     return np.all(np.abs(mesh.vertices[mesh.faces]) < 1.0, axis=(1, 2))
 
 
-def _photograph(queries: MeshQueries, camera: Camera, lights: Array, rng: np.random.Generator, *, name: str) -> Photo:
+def _photograph(renderer: Renderer, camera: Camera, lights: Array, rng: np.random.Generator, *, name: str) -> Photo:
     s = _SUPERSAMPLING
     fine_camera = Camera(np.diag([s, s, 1.0]) @ camera.intrinsics, camera.world_from_camera, camera.width * s, camera.height * s)
-    seen = render_mesh(queries, fine_camera)
+    seen = renderer.render(fine_camera)
     shaded = _shade(seen, fine_camera, lights)
     image = np.where(seen.mask[..., None], shaded, _background(fine_camera.height, rng))
     size = (camera.width, camera.height)
@@ -149,12 +152,13 @@ def _background(size: int, rng: np.random.Generator) -> Array:
     return np.clip(cv2.resize(coarse.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
-def _reference(mesh: Mesh, queries: MeshQueries, nose: Array) -> Reference:
+def _reference(mesh: Mesh, nose: Array) -> Reference:
     """The outer surface: faces that a ray from outside reaches, and the vertex nearest the nose tip."""
     import torch
 
     from avatar_kit.heads.surgery import without_unused
 
+    queries = MeshQueries(mesh)
     centres = mesh.vertices[mesh.faces].mean(1)
     reachable = np.zeros(len(mesh.faces), bool)
     rng = np.random.default_rng(0)

@@ -16,8 +16,13 @@ from avatar_kit.score.report import mean_head_mesh, score_mesh
 from avatar_kit.types import Camera, InputError, Reference
 
 
-def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int] | None = None) -> dict[str, Any]:
+def evaluate_path(
+    mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int] | None = None, device: str = "cpu", backend: str | None = None
+) -> dict[str, Any]:
     """Scores of a mesh file or a run's folder, and of the mean head where the truth is a scene with photos.
+
+    Args:
+        device, backend: of the distances (`score.distances.nearest`).
 
     Raises:
         InputError: no mesh, no truth.
@@ -28,7 +33,8 @@ def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int]
         view_ids = json.loads(notes.read_text())["views"]
     if reference.is_file():
         truth = read_mesh(reference)
-        return {mesh_or_run.name: score_mesh(mesh, Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None))}
+        assumed = Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None)
+        return {mesh_or_run.name: score_mesh(mesh, assumed, device=device, backend=backend)}
     truth_or_none = read_reference(reference)
     if truth_or_none is None:
         raise InputError(f"{reference}/full_head.obj: missing. --reference takes a scene with its true mesh, or a mesh.")
@@ -41,6 +47,6 @@ def evaluate_path(mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int]
     head_from_world = align(scene, prior.mean_sdf)
     mean_head = mean_head_mesh(prior, head_from_world)
     return {
-        mesh_or_run.name: score_mesh(mesh, truth_or_none, cameras=cameras, mm_per_unit=unit),
-        "mean head": score_mesh(mean_head, truth_or_none, cameras=cameras, mm_per_unit=unit),
+        name: score_mesh(each, truth_or_none, cameras=cameras, mm_per_unit=unit, device=device, backend=backend)
+        for name, each in ((mesh_or_run.name, mesh), ("mean head", mean_head))
     }

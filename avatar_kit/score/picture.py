@@ -11,7 +11,7 @@ from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.recon.pipeline import Reconstruction
 from avatar_kit.recon.preview import clay
 from avatar_kit.recon.rays import shrink
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Mesh, Reference
 
 _TILE_PX = 256
@@ -25,11 +25,11 @@ def error_sheet(result: Reconstruction, reference: Reference, *, most: int = 3) 
     distance = MeshQueries(result.mesh).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices))).distance.numpy() * unit
     scale = colormaps["turbo"]
     colored = Mesh(truth.vertices, truth.faces, scale(np.clip(distance / _WORST_MM, 0, 1))[:, :3])
-    made, true = MeshQueries(result.mesh), MeshQueries(colored)
+    made, true = Renderer(result.mesh, device=result.device), Renderer(colored, device=result.device)
     columns = []
     for photo in result.scene.photos[:most]:
         small = shrink(photo, _TILE_PX)
-        seen, error = render_mesh(made, small.camera), render_mesh(true, small.camera)
+        seen, error = made.render(small.camera), true.render(small.camera)
         assert seen.colors is not None
         assert error.colors is not None
         shading = 0.45 + 0.55 * clay(error)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
 
 from avatar_kit.kernels.mesh_queries import MeshQueries
-from avatar_kit.render.raycast import vertex_normals
+from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
+from avatar_kit.score.distances import nearest
 from avatar_kit.types import Array, Camera, InputError, Mesh, Reference
 
 FACE_RADIUS_MM = 95.0
@@ -76,17 +76,23 @@ def nose_tip(reference: Reference) -> Array:
     raise InputError("the reference has no landmark nose_tip. Add `nose_tip INDEX` to landmarks.txt or a region.")
 
 
-def h3ds_score(predicted: Mesh, reference: Reference, *, mm_per_unit: float = 1.0) -> H3dsScore:
-    """Score by the package's steps. See the module's text for what its alignment absorbs."""
+def h3ds_score(
+    predicted: Mesh, reference: Reference, *, mm_per_unit: float = 1.0, device: str = "cpu", backend: str | None = None
+) -> H3dsScore:
+    """Score by the package's steps. See the module's text for what its alignment absorbs.
+
+    Args:
+        device, backend: of the distances (`score.distances.nearest`).
+    """
     from trimesh.registration import icp
 
     region = face_region(reference, mm_per_unit)
     truth, vertices = reference.mesh.vertices, predicted.vertices
-    raw = KDTree(vertices).query(truth[region])[0]
+    raw, _ = nearest(truth[region], vertices, device=device, backend=backend)
     # scale and reflection are trimesh's defaults, which the package leaves as they are
     predicted_from_truth, _, _ = icp(truth[region], vertices, scale=True, reflection=True)
     aligned = vertices @ np.linalg.inv(predicted_from_truth)[:3, :3].T + np.linalg.inv(predicted_from_truth)[:3, 3]
-    distance = KDTree(aligned).query(truth)[0] * mm_per_unit
+    distance = nearest(truth, aligned, device=device, backend=backend)[0] * mm_per_unit
     face = distance[region]
     scale = 1.0 / np.cbrt(np.linalg.det(predicted_from_truth[:3, :3]))
     return H3dsScore(

@@ -22,10 +22,13 @@ _COLUMNS = [
 ]  # fmt: skip
 
 
-def score_mesh(mesh: Mesh, reference: Reference, *, cameras: tuple[Camera, ...] = (), mm_per_unit: float = 1.0) -> dict[str, Any]:
-    """Both protocols' scores of a mesh in the reference's frame, JSON-ready."""
+def score_mesh(
+    mesh: Mesh, reference: Reference, *, cameras: tuple[Camera, ...] = (), mm_per_unit: float = 1.0, device: str = "cpu",
+    backend: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Both protocols' scores of a mesh in the reference's frame, JSON-ready; `device`, `backend`: of `score.distances.nearest`."""
     return {
-        "h3ds": as_json(h3ds_score(mesh, reference, mm_per_unit=mm_per_unit)),
+        "h3ds": as_json(h3ds_score(mesh, reference, mm_per_unit=mm_per_unit, device=device, backend=backend)),
         "metric": as_json(metric_score(mesh, reference, cameras=cameras, mm_per_unit=mm_per_unit)),
     }
 
@@ -36,8 +39,8 @@ def score_run(result: Reconstruction, prior: HeadPrior, reference: Reference) ->
     unit = result.scene.mm_per_world_unit
     mean_head = mean_head_mesh(prior, result.start)
     return {
-        "reconstruction": score_mesh(result.mesh, reference, cameras=cameras, mm_per_unit=unit),
-        "mean head": score_mesh(mean_head, reference, cameras=cameras, mm_per_unit=unit),
+        "reconstruction": score_mesh(result.mesh, reference, cameras=cameras, mm_per_unit=unit, device=result.device),
+        "mean head": score_mesh(mean_head, reference, cameras=cameras, mm_per_unit=unit, device=result.device),
     }
 
 

@@ -15,7 +15,6 @@ from mesh.test_mesh import Ball
 from avatar_kit import load_prior, load_scene, override, reconstruct
 from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
-from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
@@ -23,7 +22,7 @@ from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, shrink
 from avatar_kit.recon.run_folder import write_run
 from avatar_kit.recon.surface import differentiable_hits
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.scene.h3ds import read_reference
 from avatar_kit.score.report import score_mesh, score_run
@@ -133,9 +132,9 @@ def test_alignment_finds_the_demo_head() -> None:
 
 def test_one_photo_of_a_head_with_a_wide_hat_is_not_taken_for_a_near_head() -> None:
     prior = load_prior()
-    queries = MeshQueries(extract(prior.field, prior.mean_latent, MeshConfig(resolution=96)))
+    renderer = Renderer(extract(prior.field, prior.mean_latent, MeshConfig(resolution=96)))
     camera = orbit_camera(yaw_deg=0.0, pitch_deg=0.0, distance=4.5, target=np.array([0.0, 0.1, 0.0]), focal_px=200.0, size=128)
-    seen = render_mesh(queries, camera)
+    seen = renderer.render(camera)
     rows, columns = np.nonzero(seen.mask)
     mask = seen.mask.copy()
     brim = rows.min() + 14

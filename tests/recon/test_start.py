@@ -11,14 +11,13 @@ import torch
 from avatar_kit import load_prior
 from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
-from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.start import PosedHead, Residuals, Start, _moved, normal_residuals, outline_residuals, solve_start
 from avatar_kit.recon.surface import FieldCache
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Photo, Scene
 
@@ -40,11 +39,11 @@ def bank(code: torch.Tensor) -> RayBank:
     """Three photos of that head, in a world whose pose against it is known."""
     prior = load_prior()
     head = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, MeshConfig(resolution=128))
-    queries = MeshQueries(dataclasses.replace(head, vertices=transform_points(WORLD_FROM_HEAD, head.vertices)))
+    renderer = Renderer(dataclasses.replace(head, vertices=transform_points(WORLD_FROM_HEAD, head.vertices)))
     photos = []
     for i, yaw in enumerate((0.0, 45.0, -45.0)):
         camera = orbit_camera(yaw_deg=yaw, pitch_deg=0.0, distance=850.0, target=np.array([12.0, -9, 30]), focal_px=320.0, size=160)
-        seen = render_mesh(queries, camera)
+        seen = renderer.render(camera)
         photos.append(Photo(np.zeros((160, 160, 3), np.float32), seen.mask, camera, seen.normals.astype(np.float32), f"{i}.png"))
     return RayBank(Scene(tuple(photos), (0, 1, 2), "prior"), 160, CPU)
 

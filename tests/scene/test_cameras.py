@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar_kit.kernels.mesh_queries import MeshQueries
-from avatar_kit.render.raycast import render_mesh
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import decompose_projection, orbit_camera, projection_matrix, resized
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Camera
@@ -72,6 +71,6 @@ def test_masks_rendered_elsewhere_agree_with_our_cameras(shared: Path, name: str
     assert reference is not None
     for view in (0, 3):
         photo = folder.photo(view)
-        ours = render_mesh(MeshQueries(reference.mesh), photo.camera).mask
+        ours = Renderer(reference.mesh).render(photo.camera).mask
         overlap = (ours & photo.mask).sum() / (ours | photo.mask).sum()
         assert overlap > 0.995  # half a pixel along the outline of a head 250 px wide is 0.8 %

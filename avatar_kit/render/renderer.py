@@ -1,0 +1,114 @@
+"""Pictures of a mesh: normals, mask, depth, colours, the same from nvdiffrast and from Warp's ray caster.
+
+Both answer one question, which face each pixel sees and where on it; everything else is made of that answer here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from avatar_kit.backends import pick
+from avatar_kit.kernels.mesh_queries import NO_HIT, Hits, MeshQueries
+from avatar_kit.types import Array, Camera, Mesh
+
+
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """What a camera sees of a mesh, per pixel (H, W, ...).
+
+    Attributes:
+        mask: a surface is hit, bool.
+        normals: unit, camera frame, turned towards the camera; zero where nothing is hit.
+        depth: along the optical axis, inf where nothing is hit.
+        points: the hit in the mesh's frame.
+        face: index of the hit face, -1 for none.
+        colors: sRGB in [0, 1], or None for a mesh without colours.
+    """
+
+    mask: Array
+    normals: Array
+    depth: Array
+    points: Array
+    face: Array
+    colors: Array | None
+
+
+def vertex_normals(mesh: Mesh) -> Array:
+    """Unit normals per vertex (V, 3): means of the faces' normals, weighted by area."""
+    corners = mesh.vertices[mesh.faces]
+    area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.zeros_like(mesh.vertices, dtype=np.float64)
+    for corner in range(3):
+        np.add.at(total, mesh.faces[:, corner], area_normals)
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
+
+
+class Renderer:
+    """A mesh, prepared to be seen by cameras whose world is its frame.
+
+    Args:
+        device: "cpu" or "cuda".
+        backend: nvdiffrast or warp; the preferred one that works on the device by default.
+
+    Raises:
+        BackendMissing: the backend that was asked for cannot be used.
+    """
+
+    def __init__(self, mesh: Mesh, *, device: str = "cpu", backend: str | None = None) -> None:
+        self.mesh = mesh
+        self.backend = pick("render", device, backend)
+        """Which one it is."""
+        if self.backend == "nvdiffrast":
+            from avatar_kit.render.rasterize import Rasterizer
+
+            self._first = Rasterizer(mesh, device)
+        else:
+            self._first = RayCaster(mesh, device)
+
+    def hits(self, camera: Camera) -> Hits:
+        """What each pixel's middle sees, row by row: depth along the ray, face, barycentric weights; on the CPU."""
+        return Hits(*(values.cpu() for values in self._first.hits(camera)))
+
+    def render(self, camera: Camera, *, smooth: bool = True) -> Rendering:
+        """The picture. `smooth`: interpolate vertex normals; otherwise each face has its own."""
+        mesh, hits = self.mesh, self.hits(camera)
+        origins, directions = camera.rays(camera.pixel_grid().reshape(-1, 2))
+        face, weights = hits.face.numpy(), hits.barycentric.numpy()
+        mask = face != NO_HIT
+        distance = np.where(mask, hits.depth.numpy(), 0.0)
+        corners = mesh.faces[np.where(mask, face, 0)]
+        if smooth:
+            normals = (weights[..., None] * vertex_normals(mesh)[corners]).sum(1)
+        else:
+            normals = mesh.face_normals[np.where(mask, face, 0)]
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+        flip = np.where((normals * directions).sum(1, keepdims=True) > 0, -1.0, 1.0)
+        normals_cam = normals * flip @ camera.camera_from_world[:3, :3].T * mask[:, None]
+        axis = camera.world_from_camera[:3, 2]
+        shape = (camera.height, camera.width)
+        colors = None
+        if mesh.colors is not None:
+            colors = ((weights[..., None] * mesh.colors[corners]).sum(1) * mask[:, None]).reshape(*shape, 3)
+        return Rendering(
+            mask=mask.reshape(shape),
+            normals=normals_cam.reshape(*shape, 3).astype(np.float32),
+            depth=np.where(mask, distance * (directions @ axis), np.inf).reshape(shape),
+            points=(origins + directions * distance[:, None]).reshape(*shape, 3),
+            face=face.reshape(shape),
+            colors=colors,
+        )
+
+
+class RayCaster:
+    """One ray per pixel, by Warp, on any device."""
+
+    def __init__(self, mesh: Mesh, device: str) -> None:
+        self._queries = MeshQueries(mesh, device)
+
+    def hits(self, camera: Camera) -> Hits:
+        """First hits of the rays through the middles of all pixels, row by row."""
+        origins, directions = camera.rays(camera.pixel_grid().reshape(-1, 2))
+        return self._queries.cast_rays(torch.from_numpy(np.ascontiguousarray(origins)), torch.from_numpy(directions))
