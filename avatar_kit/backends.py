@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from dataclasses import dataclass
 
 
@@ -61,8 +62,14 @@ TABLE: dict[str, tuple[Backend, ...]] = {
 @functools.cache
 def why_not(module: str, attribute: str) -> str | None:
     """None when `module.attribute` can be imported, else the reason in words; asked once a process."""
+    if module.split(".")[0] == "kaolin":  # which imports torchvision
+        from avatar_kit.torchvision_import import declare_missing_operators
+
+        declare_missing_operators()
     try:
-        getattr(importlib.import_module(module), attribute)
+        with warnings.catch_warnings():  # what a library warns of while it is imported is not for our users
+            warnings.simplefilter("ignore")
+            getattr(importlib.import_module(module), attribute)
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     return None

@@ -138,7 +138,7 @@ def test_optional_libraries_are_imported_in_their_own_modules_only() -> None:
     homes = {
         "kaolin": {"mesh/kaolin_extraction.py", "score/distances.py"},
         "nvdiffrast": {"render/rasterize.py"},
-        "torchvision": {"normals/torchvision_import.py"},
+        "torchvision": {"torchvision_import.py"},
         "onnxruntime": {"normals/onnx.py"},
         "pxr": {"mesh/usd.py"},
     }

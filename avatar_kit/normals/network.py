@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from avatar_kit.config import NormalsConfig
-from avatar_kit.normals.torchvision_import import declare_missing_operators
+from avatar_kit.torchvision_import import declare_missing_operators
 
 STRIDE = 32  # pixels of the input per pixel of the coarsest feature map
 _CHANNELS = (3, 1, 3, 1)  # normal, foreground, coordinates, log-concentration

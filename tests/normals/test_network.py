@@ -50,7 +50,7 @@ def test_refuses_sizes_that_the_encoder_cannot_halve(net: NormalNet) -> None:
 
 
 def test_torchvision_is_importable_in_a_fresh_process() -> None:
-    code = "from avatar_kit.normals.torchvision_import import declare_missing_operators as d; d(); d(); import torchvision"
+    code = "from avatar_kit.torchvision_import import declare_missing_operators as d; d(); d(); import torchvision"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
