@@ -62,7 +62,7 @@ class RaysConfig:
 
     per_step: int = 2048  # for up to three photos; more photos draw more, in proportion
     inside_share: float = 0.65  # of the rays that start in the masks; the others lie around their outline
-    search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself
+    search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself; "sphere": tracing
     coarse: int = 64  # N_p
     fine: int = 8  # N_f
     cache_resolution: int = 64  # cells per axis of the cached field

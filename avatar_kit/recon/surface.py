@@ -11,6 +11,7 @@ from avatar_kit.config import RaysConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.kernels.ray_search import Crossings, search_field, search_grid
+from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.prior.storage import sdf_on_grid
 
 _BAND = 0.06  # units: nodes this near the surface are refreshed
@@ -49,11 +50,20 @@ class FieldCache:
 
 
 def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:
-    """First crossings, on the cached grid or with N_p + N_f evaluations of the field per ray; no gradients."""
+    """First crossings; no gradients.
+
+    On the cached grid ("grid"), with N_p + N_f evaluations of the field per ray ("field"), or by sphere tracing ("sphere").
+    """
     with torch.no_grad():
         if config.search == "grid":
             return search_grid(cache.values, origins, directions, coarse=config.coarse, fine=config.fine)
-        return search_field(lambda x: field(x, condition), origins, directions, coarse=config.coarse, fine=config.fine)
+
+        def sdf(points: Tensor) -> Tensor:
+            return field(points, condition)
+
+        if config.search == "sphere":
+            return sphere_trace(sdf, origins, directions).crossings
+        return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine)
 
 
 def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, directions: Tensor, depth: Tensor) -> SurfaceHits:
