@@ -115,8 +115,14 @@ def pick_device(asked: str) -> str:
     """
     import torch
 
-    usable = torch.cuda.is_available()
+    usable = asked != "cpu" and torch.cuda.is_available()
+    if usable:
+        from avatar_kit.kernels.runtime import has_cuda
+
+        usable = has_cuda()
     if asked == "cuda" and not usable:
-        build = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA device or driver was found"
+        build = (
+            "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA device, or no driver that torch and Warp can use"
+        )
         raise BackendMissing(f"--device cuda: {build}. Use --device cpu, or install a CUDA build of torch.")
     return "cuda" if usable and asked in ("auto", "cuda") else "cpu"

@@ -18,6 +18,7 @@ _PAIRS_PER_HEAD = 4  # in `eval`: heads take longer to make than their pictures
 _HELD_OUT_SEED = 1_000_003  # far from any seed that a user is likely to train with
 _weights = click.option("--weights", type=click.Path(path_type=Path),
                         help="A network of `normals train`, or another's as .onnx; the shipped one by default.")  # fmt: skip
+_device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 _axes = click.option("--axes", help="Of an .onnx network's channels in x right, y down, z forward.  [default: x,-y,-z]")
 
 
@@ -60,7 +61,7 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @click.option("--workers", default=1, show_default=True, help="Processes that make pairs.")
 @click.option("--pairs-first", metavar="N,N", help="Make so many pairs a stage before training, and none during it.")
 @click.option("--threads", default=1, show_default=True, help="Of the training.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@_device
 @click.option("--validate-every", default=5.0, show_default=True, help="Minutes between checkpoints with validation.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option("--preset", type=click.Choice(sorted(PRESETS)), default="fast", show_default=True)
@@ -111,17 +112,26 @@ def _counts(text: str | None, stages: int) -> tuple[int, ...]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
 @_weights
 @_axes
+@_device
 @click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png (white on the subject) for each photo.")
 @click.option("--flips/--no-flips", default=True, show_default=True, help="Average with the mirrored photo: better, twice the time.")
 @click.option("--overwrite", is_flag=True)
 def predict(
-    photos: tuple[Path, ...], out: Path, weights: Path | None, axes: str | None, masks: Path | None, flips: bool, overwrite: bool
+    photos: tuple[Path, ...],
+    out: Path,
+    weights: Path | None,
+    axes: str | None,
+    device: str,
+    masks: Path | None,
+    flips: bool,
+    overwrite: bool,
 ) -> None:
     """Write NAME_normal.png (16 bits), NAME_mask.png and NAME_preview.png for each of PHOTOS into a folder."""
     import numpy as np
     from PIL import Image
     from tqdm import tqdm
 
+    from avatar_kit.backends import pick_device
     from avatar_kit.normals.predict import predict_normals, preview
     from avatar_kit.normals.storage import load_estimator
     from avatar_kit.scene.h3ds import write_normal_map
@@ -131,7 +141,7 @@ def predict(
     stems = [photo.stem for photo in photos]
     if len(set(stems)) < len(stems):
         raise click.UsageError("two photos have the same name without its ending; their results would overwrite each other.")
-    net = load_estimator(weights, axes=axes)
+    net = load_estimator(weights, axes=axes, device=pick_device(device))
     for photo in tqdm(photos, unit="photo", disable=None):
         read = read_photo(photo)
         mask = read_mask(masks / f"{photo.stem}.png", read.image.shape[:2]) if masks else read.mask
@@ -147,13 +157,14 @@ def predict(
 @click.argument("targets", nargs=-1)
 @_weights
 @_axes
+@_device
 @click.option("--pairs", "count", default=500, show_default=True, type=click.IntRange(1), help="Of a source of heads.")
 @click.option("--size", default=256, show_default=True, help="Of the pairs, px.")
 @click.option("--flips/--no-flips", default=True, show_default=True)
 @pair_options
 def evaluate(
-    targets: tuple[str, ...], weights: Path | None, axes: str | None, count: int, size: int, flips: bool, sources: tuple[str, ...],
-    hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
+    targets: tuple[str, ...], weights: Path | None, axes: str | None, device: str, count: int, size: int, flips: bool,
+    sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
     """Score on scene folders with a true mesh (TARGETS), or on pairs of unseen heads where none is given. Prints JSON."""
     import dataclasses
@@ -161,11 +172,12 @@ def evaluate(
 
     from tqdm import tqdm
 
+    from avatar_kit.backends import pick_device
     from avatar_kit.normals.evaluate import evaluate_pairs, evaluate_scene
     from avatar_kit.normals.storage import load_estimator
     from avatar_kit.scene.h3ds import H3dsFolder
 
-    net = load_estimator(weights, axes=axes)
+    net = load_estimator(weights, axes=axes, device=pick_device(device))
     scores = {target: evaluate_scene(net, H3dsFolder(Path(target)), flips=flips) for target in targets}
     if not targets:
         request = _request(seed, sources, hair, skins, without)

@@ -156,7 +156,7 @@ class _GridQuery(torch.autograd.Function):
         out = points.new_empty(rows, len(points), features)
         for level, grid in enumerate(grids):
             inputs = [_view(points, 3), _view(grid, features), resolution_of(grid), rows, level > 0, _view(out, features)]
-            wp.launch(kernel, dim=len(points), inputs=inputs, device=runtime.device_of(points))
+            runtime.launch(kernel, len(points), inputs, like=points)
         ctx.save_for_backward(points, *grids)
         ctx.rows = rows
         return out
@@ -179,7 +179,7 @@ class _GridQuery(torch.autograd.Function):
                     _view(points, 3), _view(grid, features), resolution_of(grid), ctx.rows, _view(grad_out, features),
                     want_grid, want_points, _view(grad_grid, features), _view(grad_points, 3),
                 ]  # fmt: skip
-                wp.launch(kernel, dim=len(points), inputs=inputs, device=runtime.device_of(points))
+                runtime.launch(kernel, len(points), inputs, like=points)
             grad_grids.append(grad_grid if want_grid else None)
         return (grad_points if want_points else None, None, *grad_grids)
 

@@ -100,7 +100,7 @@ class MeshQueries:
         )
         arguments: list[Any] = [self._warp_mesh.id, runtime.points_array(points.to(self.device)), signed]
         outputs = [wp.from_torch(out.distance), runtime.points_array(out.point), wp.from_torch(out.face)]
-        wp.launch(_closest_kernel, dim=n, inputs=arguments, outputs=outputs, device=runtime.device_of(out.point))
+        runtime.launch(_closest_kernel, n, arguments, outputs, like=out.point)
         return out
 
     def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
@@ -117,7 +117,7 @@ class MeshQueries:
         )
         arguments = [self._warp_mesh.id] + [runtime.points_array(x.to(self.device)) for x in (origins, directions)]
         outputs = [wp.from_torch(out.depth), wp.from_torch(out.face), runtime.points_array(out.barycentric)]
-        wp.launch(_ray_kernel, dim=n, inputs=arguments, outputs=outputs, device=runtime.device_of(out.depth))
+        runtime.launch(_ray_kernel, n, arguments, outputs, like=out.depth)
         return out
 
 

@@ -133,7 +133,7 @@ def search_grid(sdf: Tensor, origins: Tensor, directions: Tensor, *, coarse: int
     arrays = [wp.from_torch(x.detach().contiguous()) for x in (entry, leave)]
     inputs = [wp.from_torch(sdf.detach().contiguous().flatten()), sdf.shape[0] - 1, *vectors, *arrays, coarse, fine]
     outputs = [wp.from_torch(x) for x in out]
-    wp.launch(_kernel(dtype), dim=len(origins), inputs=inputs, outputs=outputs, device=runtime.device_of(sdf))
+    runtime.launch(_kernel(dtype), len(origins), inputs, outputs, like=sdf)
     return out
 
 

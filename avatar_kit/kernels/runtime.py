@@ -31,9 +31,20 @@ _init_quietly()
 FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
 
 
+def has_cuda() -> bool:
+    """Whether Warp can use a CUDA device: it needs a newer driver than torch does."""
+    return wp.is_cuda_available()
+
+
 def device_of(tensor: torch.Tensor) -> str:
     """Warp's name of the device that holds `tensor`: "cpu" or "cuda:0"."""
     return str(wp.device_from_torch(tensor.device))
+
+
+def launch(kernel: wp.Kernel, count: int, inputs: list, outputs: list | None = None, *, like: torch.Tensor) -> None:
+    """Run `count` threads of a kernel where `like` lies; on CUDA in torch's current stream, so that the two keep their order."""
+    stream = wp.stream_from_torch(like.device) if like.is_cuda else None
+    wp.launch(kernel, dim=count, inputs=inputs, outputs=outputs or [], device=device_of(like), stream=stream)
 
 
 def points_array(points: torch.Tensor) -> wp.array:

@@ -18,6 +18,7 @@ from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_came
 from avatar_kit.types import Array, InputError, Scene
 
 _BATCH = 4  # crops at once: bounds the memory
+_SHOWN_ERROR_DEG = 30.0  # is drawn black
 _GIVEN_ERROR_RAD = 0.05  # how far normals that are given count as wrong: against their precision ours is measured
 
 
@@ -62,6 +63,12 @@ class Prediction:
     def mask(self) -> Array:
         """(H, W) bool."""
         return self.foreground > 0.5
+
+    @property
+    def expected_error_deg(self) -> Array:
+        """Expected angular error (H, W); infinite where there is no normal."""
+        with np.errstate(divide="ignore"):
+            return np.degrees(_GIVEN_ERROR_RAD * np.sqrt(1 / self.confidence - 1))
 
 
 def predict_normals(
@@ -154,12 +161,12 @@ def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array |
 
 @torch.inference_mode()
 def forward(net: Estimator, crops: Sequence[Array], *, flips: bool) -> NormalMaps:
-    """Maps of crops (S, S, 3); with `flips`, means with those of the mirrored crops, whose disagreement costs confidence."""
-    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
-    maps = net(batch)
+    """Maps of crops (S, S, 3), on the CPU; with `flips`, means with those of the mirrored crops, whose disagreement costs confidence."""
+    batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().to(getattr(net, "device", "cpu"))
+    maps = NormalMaps(*(values.cpu() for values in net(batch)))
     if not flips:
         return maps
-    other = mirrored(net(batch.flip(-1)))
+    other = mirrored(NormalMaps(*(values.cpu() for values in net(batch.flip(-1)))))
     total = maps.normals + other.normals
     normals = torch.nn.functional.normalize(total, dim=1, eps=1e-6)
     disagreement = 2 * torch.acos((total.norm(dim=1) / 2).clamp(0, 1))  # angle between the two
@@ -236,9 +243,13 @@ def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | N
 
 
 def preview(image: Array, prediction: Prediction) -> Array:
-    """Photo, normals (y up, z to the viewer), mask and confidence side by side, (h, 4 w, 3) uint8, at most 512 px high."""
+    """Photo, normals (y up, z to the viewer), mask and expected error side by side, (h, 4 w, 3) uint8, at most 512 px high.
+
+    The error is white at 0 and black from 30 degrees on.
+    """
     normals = (prediction.normals * (1, -1, -1) + 1) / 2 * prediction.mask[..., None]
-    grey = [np.repeat(values[..., None], 3, axis=-1) for values in (prediction.foreground, prediction.confidence)]
+    sure = np.clip(1 - prediction.expected_error_deg / _SHOWN_ERROR_DEG, 0, 1)
+    grey = [np.repeat(values[..., None], 3, axis=-1) for values in (prediction.foreground, sure)]
     height, width = image.shape[:2]
     scale = min(1.0, 512 / height)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))

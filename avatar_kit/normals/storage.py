@@ -24,17 +24,18 @@ def save_normals(path: Path, net: NormalNet, card: dict[str, Any]) -> None:
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
 
 
-def load_estimator(path: Path | None, *, axes: str | None = None) -> Estimator:
+def load_estimator(path: Path | None, *, axes: str | None = None, device: str = "cpu") -> Estimator:
     """A network to predict with: ours, shipped (None) or from a file, or an ONNX model (.onnx) of others.
 
     Args:
         axes: of an ONNX model's channels; see `normals.onnx`.
+        device: of ours; ONNX models run on the CPU.
     """
     if path is not None and path.suffix == ".onnx":
         from avatar_kit.normals.onnx import OnnxEstimator
 
         return OnnxEstimator(path, axes=axes or "x,-y,-z")
-    return load_normals(path)[0]
+    return load_normals(path, device)[0]
 
 
 def load_normals(path: Path | str | None = None, device: str | torch.device = "cpu") -> tuple[NormalNet, dict[str, Any]]:

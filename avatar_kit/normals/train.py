@@ -195,7 +195,8 @@ class NormalsTrainer:
         state: dict[str, Any] = {
             "config": dataclasses.asdict(self.config), "training": dataclasses.asdict(self.training),
             "net": self.net.state_dict(), "average": self.average.state_dict(),
-            "optimizer": self._optimizer.state_dict(), "generator": self.generator.get_state(), "steps": self.steps,
+            "optimizer": self._optimizer.state_dict(), "generator": self.generator.get_state(), "device": self.device.type,
+            "steps": self.steps,
             "seconds": self.seconds, "next_index": self.next_index,
         }  # fmt: skip
         part = self.checkpoint.with_name(self.checkpoint.name + ".part")
@@ -204,9 +205,10 @@ class NormalsTrainer:
 
     def load(self) -> None:
         """Go on where `save` left off."""
-        state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")  # Adam keeps its step counts there
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+        if state.get("device", "cpu") == self.device.type:  # generators of other devices have other states
+            self.generator.set_state(state["generator"])
         self.steps, self.seconds, self.next_index = state["steps"], state["seconds"], state["next_index"]

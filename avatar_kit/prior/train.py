@@ -146,10 +146,11 @@ class PriorTrainer:
 
     def load(self, path: Path) -> None:
         """Go on where `save` left off."""
-        state = torch.load(path, weights_only=True, map_location=self.device)
+        state = torch.load(path, weights_only=True, map_location="cpu")  # Adam keeps its step counts there
         self.field.load_state_dict(state["field"])
         self.latents.data.copy_(state["latents"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._moments, self._visits = state["moments"], state["visits"]
-        self.generator.set_state(state["generator"].cpu())
+        self._moments = tuple(moment.to(self.device) for moment in state["moments"])
+        self._visits = state["visits"].to(self.device)
+        self.generator.set_state(state["generator"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]

@@ -76,7 +76,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     cache = FieldCache(field, latent, config.rays.cache_resolution)
     lowest = torch.tensor(1.0, device=device)
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * max(1.0, bank.photos / _PHOTOS_PER_BATCH))
     step = -1  # fit.steps=0 keeps the start
     for step in range(settings.steps):
@@ -130,13 +130,14 @@ def fit(
         if (step + 1) % config.rays.refresh_every == 0 and config.rays.search == "grid":
             cache.refresh(latent.detach())
         if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
-            curve.append({"step": step, "seconds": time.perf_counter() - started} | {k: float(v.detach()) for k, v in terms.items()})
+            curve.append({"step": step, "seconds": time.perf_counter() - started, "terms": {k: v.detach() for k, v in terms.items()}})
         if on_step:
             on_step(step, {"terms": terms, "field": field, "latent": latent.detach(), "pose": pose})
         if time.perf_counter() - started > seconds:
             break
     field.requires_grad_(False)
-    return FittedHead(field, latent.detach(), radiance, pose.matrix(), float(lowest), curve, step + 1)
+    read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
+    return FittedHead(field, latent.detach(), radiance, pose.matrix(), float(lowest), read, step + 1)
 
 
 def _optimizer(

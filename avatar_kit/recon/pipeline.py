@@ -104,7 +104,7 @@ def reconstruct(
     config = config or PRESETS[preset]
     pick_extractor(config.mesh, device)  # before minutes are spent
     prior = prior or load_prior("default", device)
-    predict = _predictor(scene, normal_net)
+    predict = _predictor(scene, normal_net, device)
     warm_up(prior, config, device)
     clock, spent = time.perf_counter(), {}
     normals = "given" if any(photo.normals is not None for photo in scene.photos) else "none"
@@ -133,15 +133,16 @@ def reconstruct(
     return Reconstruction(scene, mesh, fitted, rough, normals, spent, preset, config, seed, device)
 
 
-def _predictor(scene: Scene, normal_net: Estimator | str | None) -> Callable[[Scene], Scene] | None:
+def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) -> Callable[[Scene], Scene] | None:
     """What adds normals to a scene, loaded and ready; None where nothing is to be added."""
     if normal_net is None or all(photo.normals is not None for photo in scene.photos):
         return None
     from avatar_kit.normals.predict import predict_scene
     from avatar_kit.normals.storage import load_estimator
 
-    net = load_estimator(None if normal_net == "default" else Path(normal_net)) if isinstance(normal_net, str) else normal_net
-    return functools.partial(predict_scene, net=net)
+    if isinstance(normal_net, str):
+        normal_net = load_estimator(None if normal_net == "default" else Path(normal_net), device=device)
+    return functools.partial(predict_scene, net=normal_net)
 
 
 def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
@@ -168,6 +169,8 @@ def warm_up(prior: HeadPrior, config: Config, device: str) -> None:
     origins = torch.stack([z, z, torch.full_like(z, 2.0)], dim=-1)
     directions = torch.tensor([[0.0, 0.0, -1.0]], device=device).expand(16, 3).contiguous()
     found = search_grid(prior.mean_sdf.to(device), origins, directions, coarse=config.rays.coarse, fine=config.rays.fine)
+    if device != "cpu":  # where the head is aligned
+        search_grid(prior.mean_sdf.cpu(), origins.cpu(), directions.cpu(), coarse=2, fine=2)
     latent = prior.mean_latent.to(device).clone().requires_grad_()
     hits = differentiable_hits(
         prior.field.to(device), prior.field.condition(latent[None]), origins, directions, found.depth.nan_to_num(1.5, 1.5)

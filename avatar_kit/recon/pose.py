@@ -39,8 +39,8 @@ class HeadPose(nn.Module):
 
     def rays(self, origins: Tensor, directions: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """World rays and unit normals (N, 3) in the head frame; directions and normals stay of unit length."""
-        linear, translation = self.delta()
-        linear = linear @ self.start[:3, :3]
-        shift = self.delta()[0] @ self.start[:3, 3] + translation
+        delta, translation = self.delta()
+        linear = delta @ self.start[:3, :3]
+        shift = delta @ self.start[:3, 3] + translation
         rotation = linear / torch.linalg.det(linear).abs().pow(1.0 / 3.0)
         return origins @ linear.T + shift, directions @ rotation.T, normals @ rotation.T

@@ -79,31 +79,31 @@ class RayBank:
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""
         borders = _concatenate(self._borders)
-        return borders[_spread(len(borders), min(count, len(borders))).to(borders.inside.device)]
+        return borders[_spread(len(borders), min(count, len(borders)), device=borders.inside.device)]
 
     def subject(self, count: int) -> Rays:
         """About `count` rays on the subject with known normals, evenly spread, the same each time."""
         known = self._inside[(self.rays.normals[self._inside] != 0).any(-1)]
-        return self.rays[known[_spread(len(known), min(count, len(known))).to(known.device)]]
+        return self.rays[known[_spread(len(known), min(count, len(known)), device=known.device)]]
 
     def draw(self, count: int, inside_share: float, generator: torch.Generator) -> Rays:
         """`count` rays, `inside_share` of them on the subject: evenly spread over the photos, from a random one on."""
         n_inside = round(count * inside_share)
         n_outline = round((count - n_inside) * _OUTLINE_SHARE) if len(self._elsewhere) else count - n_inside
         parts = [(self._inside, n_inside), (self._outline, n_outline), (self._elsewhere, count - n_inside - n_outline)]
-        chosen = [group[_spread(len(group), n, generator).to(group.device)] for group, n in parts if len(group)]
+        chosen = [group[_spread(len(group), n, generator, device=group.device)] for group, n in parts if len(group)]
         return self.rays[torch.cat(chosen)]
 
 
-def _spread(total: int, count: int, generator: torch.Generator | None = None) -> Tensor:
+def _spread(total: int, count: int, generator: torch.Generator | None = None, *, device: torch.device | str = "cpu") -> Tensor:
     """`count` of `total` indices, scattered evenly: steps of the golden ratio fall on no row or column of an image.
 
     The first is number 0, or a random one. Evenly spread rays see each part of the head in each step, so that fits with
     other seeds differ less.
     """
     golden = (5.0**0.5 - 1.0) / 2.0
-    start = torch.rand((), generator=generator, dtype=torch.float64) if generator else 0.0
-    return ((torch.arange(count, dtype=torch.float64) * golden + start) % 1.0 * total).long()
+    start = float(torch.rand((), generator=generator, dtype=torch.float64)) if generator else 0.0
+    return ((torch.arange(count, dtype=torch.float64, device=device) * golden + start) % 1.0 * total).long()
 
 
 def _border_rays(photo: Photo, device: torch.device) -> Rays:

@@ -44,9 +44,8 @@ class FieldCache:
     @torch.no_grad()
     def refresh(self, latent: Tensor) -> None:
         """Evaluate the field anew where the surface may have moved to."""
-        band = self.values.abs() < _BAND
-        points = self._axis[band.nonzero()]
-        self.values[band] = self._field(points, self._field.condition(latent[None]))
+        band = (self.values.abs() < _BAND).nonzero()
+        self.values[band.unbind(1)] = self._field(self._axis[band], self._field.condition(latent[None]))
 
 
 def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:

@@ -46,7 +46,8 @@ def score_run(result: Reconstruction, prior: HeadPrior, reference: Reference) ->
 
 def mean_head_mesh(prior: HeadPrior, head_from_world: Array) -> Mesh:
     """The prior's mean head in the world frame."""
-    return extract(prior.field, prior.mean_latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
+    latent = prior.mean_latent.to(prior.field.last.bias.device)  # a fit on CUDA moves the field there
+    return extract(prior.field, latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
 
 
 def score_table(scores: dict[str, Any], protocol: str = "all") -> str:
