@@ -141,6 +141,8 @@ class Photo:
         normals: outward unit normals in the camera frame, (H, W, 3) float32, zero where there is none; or None.
         confidence: in [0, 1], how far each normal is to be trusted, (H, W) float32; None trusts all of them.
         name: for messages, e.g. "image/img_0003.jpg".
+        coordinates: predicted points of the head frame that the pixels see, units, (H, W, 3) float32, zero where there are
+            none; or None.
     """
 
     image: Array
@@ -149,6 +151,7 @@ class Photo:
     normals: Array | None = None
     name: str = ""
     confidence: Array | None = None
+    coordinates: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from avatar_kit.types import Array, InputError
 
 _FEWEST = 50  # pixels on the head
 _MOST = 3000  # pixels used, evenly drawn
-_SKULL = -0.4  # y in the head frame, units: below, neck and clothes do not move with the head
+SKULL = -0.4  # y in the head frame, units: below, neck and clothes do not move with the head
 _INLIER = 0.05  # units (10 mm): reprojection error at the head's distance that still counts as right
 _SEED = 0
 
@@ -41,7 +41,7 @@ def head_pose(coordinates: Array, foreground: Array, intrinsics: Array, *, confi
     Raises:
         InputError: too few pixels, or no pose that explains them.
     """
-    usable = foreground & np.isfinite(coordinates).all(-1) & (coordinates[..., 1] > _SKULL)
+    usable = foreground & np.isfinite(coordinates).all(-1) & (coordinates[..., 1] > SKULL)
     if confidence is not None and usable.any():
         usable = usable & (confidence >= np.median(confidence[usable]))
     rows, columns = np.nonzero(usable)

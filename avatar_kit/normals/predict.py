@@ -125,7 +125,7 @@ def predict_scene(scene: Scene, net: Estimator) -> Scene:
         if photo.normals is None:
             try:
                 found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name)
-                photo = replace(photo, normals=found.normals, confidence=found.confidence)
+                photo = replace(photo, normals=found.normals, confidence=found.confidence, coordinates=found.coordinates)
             except InputError as error:
                 failures.append(error)
         photos.append(photo)

@@ -1,8 +1,8 @@
 """Where the head is, before the fit: head_from_world from the cameras' geometry and the mean head's silhouettes.
 
-No landmarks and no truth are needed. The cameras' optical axes say where the subject is, their common up direction how
-it stands and their mean direction where it looks; then seven parameters are searched so that the mean head fits masks
-(and normals, where there are any).
+No landmarks and no truth are needed. Where head-frame coordinates are predicted, they say it (`recon.locate`). The cameras'
+optical axes say where the subject is, their common up direction how it stands and their mean direction where it looks; then
+seven parameters are searched so that the mean head fits masks (and normals, where there are any).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from avatar_kit.conventions import MM_PER_UNIT, rotation_xyz_deg, similarity
 from avatar_kit.kernels.ray_search import search_grid
+from avatar_kit.recon.locate import locate_head
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.types import Array, Scene
 
@@ -29,6 +30,7 @@ _HEIGHTS = (-0.15, 0.15)  # units
 _DISTANCES = (0.85, 1.0, 1.18)  # of a single photo, times what the head's width says: it is 1.03 units with a spread of 13 %
 _HEAD_WIDTH = 1.03  # units: mean of 24 frontal heads with hair, across the upper half of their masks
 _TRIES = 6  # guesses that are refined
+_TRIES_BESIDE = 2  # ... beside one from predicted coordinates
 _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians(8), 0.05])  # of the parameters
 _LOOSE = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])  # costs of their squares, in spreads
 
@@ -42,6 +44,7 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     """
     if scene.head_from_world is not None:
         return scene.head_from_world
+    located = locate_head(scene)
     starts = [from_cameras(scene, distance=factor) for factor in (_DISTANCES if len(scene.photos) == 1 else (1.0,))]
     bank = RayBank(scene, image_size, torch.device("cpu"))
     rays = bank.draw(_RAYS, 0.5, torch.Generator().manual_seed(0))  # the same for all seeds
@@ -56,9 +59,12 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     for start, yaw, height in itertools.product(starts, _YAWS_DEG, _HEIGHTS):
         guess = np.array([0.0, height, 0.0, np.radians(yaw), 0.0, 0.0, 0.0]) / _SPREAD
         guesses.append((error(guess, start) if len(starts) > 1 else 0.0, len(guesses), guess, start))
+    guesses = sorted(guesses)[:_TRIES]
+    if located is not None:  # one guess more, near the end already, and fewer of the others
+        guesses = [(-1.0, -1, np.zeros(7), located), *guesses[:_TRIES_BESIDE]]
     evaluations = _EVALUATIONS if len(scene.photos) > 1 else _EVALUATIONS_ONE
     found = []
-    for *_, guess, start in sorted(guesses)[:_TRIES]:
+    for *_, guess, start in guesses:
         options = dict(maxfev=evaluations, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
         best = minimize(error, guess, args=(start,), method="Nelder-Mead", options=options)
         found.append((best.fun, len(found), _delta(best.x * _SPREAD) @ start))
