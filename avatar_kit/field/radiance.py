@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from avatar_kit.config import RadianceConfig
-from avatar_kit.field.tangents import positional_encoding
+from avatar_kit.kernels.encoding import positional_encoding
 
 
 class RadianceField(nn.Module):

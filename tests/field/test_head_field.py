@@ -10,7 +10,8 @@ import torch
 from avatar_kit.config import PRESETS, FieldConfig
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.radiance import RadianceField
-from avatar_kit.field.tangents import positional_encoding, softplus
+from avatar_kit.field.tangents import softplus
+from avatar_kit.kernels.encoding import positional_encoding
 
 SMALL = FieldConfig(frequencies=2, latent=4, width=8, layers=2, levels=(1, 2), features=3)
 
