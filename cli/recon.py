@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,33 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 
 
 @click.command()
-@click.argument("scene", type=click.Path(path_type=Path))
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...", type=click.Path(path_type=Path))
 @click.option("--views", default=3, show_default=True, help="How many photos to use.")
 @click.option("--view-ids", help="Exactly these photos, e.g. 0,2,3.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result; of several scenes, OUT/NAME each.")
 @click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
 @click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
 @click.option("--usd", is_flag=True, help="Write avatar.usdc too (needs usd-core).")
+@click.option("--resume", is_flag=True, help="Keep results that are finished, make the others.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def recon(
-    scene: Path, views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float,
-    backend: str | None, usd: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    scenes: tuple[Path, ...], views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float,
+    backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
-    """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout).
+    """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout); of several, one after another.
 
-    Writes mesh.ply (world frame and unit), avatar.glb (metres), preview.png, report.json and fit.safetensors.
+    Writes mesh.ply (world frame and unit), avatar.glb (metres), preview.png, report.json and fit.safetensors. A result is
+    there whole or not at all; with --resume those that are there stay.
     """
     ids = parse_view_ids(view_ids)
-    check_output(out, overwrite)
+    outs = _outputs(scenes, out)
+    for each in outs:
+        if not resume:
+            check_output(each, overwrite)
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
     config = resolve_config(preset, overrides)
@@ -42,8 +48,38 @@ def recon(
         from avatar_kit.backends import pick
 
         pick("usd")  # before minutes are spent
-    for path in run(scene, out, views, ids, prior_file, normal_net, seconds, preset, config, device, seed, usd=usd):
-        click.echo(path)
+    maker = Maker(prior_file, None if normal_net == "none" else normal_net, seconds, preset, config, device, seed, usd=usd)
+    failures: list[Exception] = []
+    for scene, each in zip(scenes, outs, strict=True):
+        if resume and (each / "report.json").is_file():
+            click.echo(f"{each}: finished already", err=True)
+            continue
+        try:
+            for path in maker.make(scene, each, views, ids):
+                click.echo(path)
+        except _input_error() as error:
+            if len(scenes) == 1:
+                raise
+            failures.append(error)
+            click.echo(f"error: {error}", err=True)
+    if failures:
+        raise type(failures[0])(f"{len(failures)} of {len(scenes)} scenes could not be reconstructed: " + " ".join(map(str, failures)))
+
+
+def _outputs(scenes: tuple[Path, ...], out: Path) -> list[Path]:
+    if len(scenes) == 1:
+        return [out]
+    names = [scene.resolve().name for scene in scenes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise click.UsageError(f"two scenes are named {twice[0]}: their results would overwrite each other. Reconstruct them one by one.")
+    return [out / name for name in names]
+
+
+def _input_error() -> type[Exception]:
+    from avatar_kit.types import InputError
+
+    return InputError
 
 
 @click.command()
@@ -56,53 +92,58 @@ def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[s
     from importlib import resources
 
     check_output(out, overwrite)
-    config = resolve_config(preset, overrides)
     scene = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
-    for path in run(scene, out, views, None, "default", "none", math.inf, preset, config, device, seed):
+    maker = Maker("default", None, math.inf, preset, resolve_config(preset, overrides), device, seed)
+    for path in maker.make(scene, out, views, None):
         click.echo(path)
 
 
-def run(
-    scene: Path, out: Path, views: int, ids: list[int] | None, prior_file: str, normal_net: str, seconds: float, preset: str, config: Any,
-    device: str, seed: int, *, usd: bool = False,
-) -> list[Path]:  # fmt: skip
-    """Read, reconstruct, score where there is a truth, and write."""
-    import time
+class Maker:
+    """Reads, reconstructs, scores where there is a truth, and writes: scene after scene with one prior."""
 
-    from avatar_kit.backends import pick_device
-    from avatar_kit.prior.storage import load_prior
-    from avatar_kit.recon.pipeline import log, reconstruct
-    from avatar_kit.recon.run_folder import write_run
-    from avatar_kit.scene.h3ds import read_reference
-    from avatar_kit.scene.views import load_scene
-    from avatar_kit.score.picture import error_sheet
-    from avatar_kit.score.report import score_run, score_table
+    def __init__(
+        self, prior_file: str, normal_net: str | None, seconds: float, preset: str, config: Any, device: str, seed: int, *,
+        usd: bool = False,
+    ) -> None:  # fmt: skip
+        from avatar_kit.backends import pick_device
+        from avatar_kit.prior.storage import load_prior
 
-    device = pick_device(device)
-    started = time.perf_counter()
-    loaded = load_scene(scene, views=views, view_ids=ids)
-    prior = load_prior(prior_file, device)
-    load_seconds = time.perf_counter() - started
-    given = sum(photo.normals is not None for photo in loaded.photos)
-    log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}), {given} with normal maps, on {device}")
-    with _progress(config.fit.steps) as on_step:
-        result = reconstruct(
-            loaded, prior=prior, normal_net=None if normal_net == "none" else normal_net, preset=preset, config=config, device=device,
-            seed=seed, seconds=seconds, on_step=on_step,
-        )  # fmt: skip
-    result.seconds["load"] = load_seconds
-    result.seconds["total"] += load_seconds
-    log(
-        f"reconstructed in {result.seconds['total']:.1f} s: " + ", ".join(f"{k} {v:.1f}" for k, v in result.seconds.items() if k != "total")
-    )
-    extra: dict[str, Any] = {}
-    pictures = {}
-    reference = read_reference(scene)
-    if reference is not None:
-        extra["scores"] = score_run(result, prior, reference)
-        log(score_table(extra["scores"]))
-        pictures["errors.png"] = error_sheet(result, reference)
-    return write_run(result, out, extra=extra, pictures=pictures, usd=usd)
+        self._device = pick_device(device)
+        started = time.perf_counter()
+        self._prior = load_prior(prior_file, self._device)
+        self._load_seconds = time.perf_counter() - started
+        self._settings = dict(normal_net=normal_net, seconds=seconds, preset=preset, config=config, device=self._device, seed=seed)
+        self._steps, self._usd = config.fit.steps, usd
+
+    def make(self, scene: Path, out: Path, views: int, ids: list[int] | None) -> list[Path]:
+        """One scene; the paths of what was written."""
+        from avatar_kit.recon.pipeline import log, reconstruct
+        from avatar_kit.recon.run_folder import write_run
+        from avatar_kit.scene.h3ds import read_reference
+        from avatar_kit.scene.views import load_scene
+        from avatar_kit.score.picture import error_sheet
+        from avatar_kit.score.report import score_run, score_table
+
+        started = time.perf_counter()
+        loaded = load_scene(scene, views=views, view_ids=ids)
+        load_seconds = time.perf_counter() - started + self._load_seconds
+        self._load_seconds = 0.0  # the next scene finds the prior there
+        given = sum(photo.normals is not None for photo in loaded.photos)
+        log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}), {given} with normal maps, on {self._device}")
+        with _progress(self._steps) as on_step:
+            result = reconstruct(loaded, prior=self._prior, on_step=on_step, **self._settings)
+        result.seconds["load"] = load_seconds
+        result.seconds["total"] += load_seconds
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items() if name != "total")
+        log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}")
+        extra: dict[str, Any] = {}
+        pictures = {}
+        reference = read_reference(scene)
+        if reference is not None:
+            extra["scores"] = score_run(result, self._prior, reference)
+            log(score_table(extra["scores"]))
+            pictures["errors.png"] = error_sheet(result, reference)
+        return write_run(result, out, extra=extra, pictures=pictures, usd=self._usd)
 
 
 class _progress:

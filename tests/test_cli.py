@@ -49,6 +49,27 @@ def test_recon_writes_its_paths_to_stdout_and_the_rest_to_stderr(tmp_path: Path)
     assert "mean head" in scored.stdout
 
 
+def test_several_scenes_share_a_call_and_a_finished_one_is_kept(tmp_path: Path) -> None:
+    first, second = (Path(shutil.copytree(DEMO, tmp_path / name)) for name in ("one", "two"))
+    (second / "cameras.npz").unlink()
+    command = ["recon", first, second, "--views", "1", "--out", tmp_path / "out", *QUICK]
+    done = run(*command)
+    assert done.returncode == 3
+    assert "1 of 2 scenes" in done.stderr
+    assert "cameras.npz" in done.stderr
+    assert (tmp_path / "out/one/mesh.ply").is_file()
+    assert not (tmp_path / "out/two").exists()
+    assert run(*command).returncode == 2  # one is there
+    before = (tmp_path / "out/one/report.json").stat().st_mtime_ns
+    shutil.copy(DEMO / "cameras.npz", second)
+    again = run(*command, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "finished already" in again.stderr
+    assert (tmp_path / "out/one/report.json").stat().st_mtime_ns == before
+    assert (tmp_path / "out/two/mesh.ply").is_file()
+    assert "named one" in run("recon", first, first, "--out", tmp_path / "x").stderr
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     return Path(shutil.copytree(DEMO, tmp_path / "scene"))
