@@ -17,12 +17,19 @@ from avatar_kit.types import Camera, InputError, Reference
 
 
 def evaluate_path(
-    mesh_or_run: Path, reference: Path, *, view_ids: Sequence[int] | None = None, device: str = "cpu", backend: str | None = None
+    mesh_or_run: Path,
+    reference: Path,
+    *,
+    view_ids: Sequence[int] | None = None,
+    device: str = "cpu",
+    backend: str | None = None,
+    protocols: Sequence[str] = ("h3ds", "metric", "paper"),
 ) -> dict[str, Any]:
     """Scores of a mesh file or a run's folder, and of the mean head where the truth is a scene with photos.
 
     Args:
         device, backend: of the distances (`score.distances.nearest`).
+        protocols: of h3ds, metric and paper.
 
     Raises:
         InputError: no mesh, no truth.
@@ -34,7 +41,7 @@ def evaluate_path(
     if reference.is_file():
         truth = read_mesh(reference)
         assumed = Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None)
-        return {mesh_or_run.name: score_mesh(mesh, assumed, device=device, backend=backend)}
+        return {mesh_or_run.name: score_mesh(mesh, assumed, device=device, backend=backend, protocols=protocols)}
     truth_or_none = read_reference(reference)
     if truth_or_none is None:
         raise InputError(f"{reference}/full_head.obj: missing. --reference takes a scene with its true mesh, or a mesh.")
@@ -47,6 +54,6 @@ def evaluate_path(
     head_from_world = align(scene, prior.mean_sdf)
     mean_head = mean_head_mesh(prior, head_from_world)
     return {
-        name: score_mesh(each, truth_or_none, cameras=cameras, mm_per_unit=unit, device=device, backend=backend)
+        name: score_mesh(each, truth_or_none, cameras=cameras, mm_per_unit=unit, device=device, backend=backend, protocols=protocols)
         for name, each in ((mesh_or_run.name, mesh), ("mean head", mean_head))
     }

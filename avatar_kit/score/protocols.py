@@ -41,8 +41,11 @@ class MetricScore:
 
     Attributes:
         face_mm, head_mm: true vertices to the predicted surface, mean.
-        head_visible_mm: those of them that some view sees; NaN without views.
+        head_visible_mm, head_unseen_mm: those of them that some view sees, and the others; NaN without views.
         face_reverse_mm: predicted vertices within 95 mm of the true nose tip to the true surface, mean.
+        head_reverse_mm: predicted vertices to the true surface, mean. What the truth lacks, such as shoulders, counts.
+        f1_1mm, f1_2mm, f1_5mm: of the face, harmonic mean of the shares of true and of predicted points that lie so near
+            to the other surface (Knapitsch et al. 2017).
         normal_deg: mean angle between normals at those pairs, over the true face.
         watertight: every edge of the prediction has two faces.
     """
@@ -50,7 +53,12 @@ class MetricScore:
     face_mm: float
     head_mm: float
     head_visible_mm: float
+    head_unseen_mm: float
     face_reverse_mm: float
+    head_reverse_mm: float
+    f1_1mm: float
+    f1_2mm: float
+    f1_5mm: float
     normal_deg: float
     watertight: bool
 
@@ -107,19 +115,29 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
     to_prediction = MeshQueries(predicted).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices)))
     distance = to_prediction.distance.numpy() * mm_per_unit
     near = np.linalg.norm(predicted.vertices - nose_tip(reference), axis=1) * mm_per_unit < FACE_RADIUS_MM
-    reverse = np.array([np.nan])
-    if near.any():
-        reverse = MeshQueries(truth).closest(torch.from_numpy(predicted.vertices[near])).distance.numpy() * mm_per_unit
+    back = MeshQueries(truth).closest(torch.from_numpy(np.ascontiguousarray(predicted.vertices))).distance.numpy() * mm_per_unit
+    reverse = back[near] if near.any() else np.array([np.nan])
     cosine = (vertex_normals(truth)[region] * predicted.face_normals[to_prediction.face.numpy()[region]]).sum(1)
     visible = visible_vertices(truth, cameras, tolerance=_VISIBLE_MM / mm_per_unit)
     return MetricScore(
         face_mm=float(distance[region].mean()),
         head_mm=float(distance.mean()),
         head_visible_mm=float(distance[visible].mean()) if visible.any() else float("nan"),
+        head_unseen_mm=float(distance[~visible].mean()) if len(cameras) and not visible.all() else float("nan"),
         face_reverse_mm=float(reverse.mean()),
+        head_reverse_mm=float(back.mean()),
+        f1_1mm=f_score(distance[region], reverse, 1.0),
+        f1_2mm=f_score(distance[region], reverse, 2.0),
+        f1_5mm=f_score(distance[region], reverse, 5.0),
         normal_deg=float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean()),
         watertight=is_watertight(predicted),
     )
+
+
+def f_score(to_prediction: Array, to_truth: Array, within: float) -> float:
+    """Harmonic mean of recall (true points that the prediction is near to) and precision (predicted points near the truth)."""
+    recall, precision = float((to_prediction < within).mean()), float((to_truth < within).mean())
+    return 2 * recall * precision / (recall + precision) if recall + precision > 0 else 0.0
 
 
 def is_watertight(mesh: Mesh) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from avatar_kit.config import MeshConfig
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.score.paper import paper_score
 from avatar_kit.score.protocols import as_json, h3ds_score, metric_score
 from avatar_kit.types import Array, Camera, Mesh, Reference
 
@@ -19,18 +21,26 @@ _COLUMNS = [
     ("h3ds", "face_mm", "face"), ("h3ds", "face_p90_mm", "face 90 %"), ("h3ds", "head_mm", "head"),
     ("metric", "face_mm", "face"), ("metric", "face_reverse_mm", "face back"), ("metric", "head_mm", "head"),
     ("metric", "head_visible_mm", "head seen"), ("metric", "normal_deg", "normals deg"),
+    ("paper", "face_mm", "face"), ("paper", "head_mm", "head"),
 ]  # fmt: skip
 
 
 def score_mesh(
     mesh: Mesh, reference: Reference, *, cameras: tuple[Camera, ...] = (), mm_per_unit: float = 1.0, device: str = "cpu",
-    backend: str | None = None,
+    backend: str | None = None, protocols: Sequence[str] = ("h3ds", "metric"),
 ) -> dict[str, Any]:  # fmt: skip
-    """Both protocols' scores of a mesh in the reference's frame, JSON-ready; `device`, `backend`: of `score.distances.nearest`."""
-    return {
-        "h3ds": as_json(h3ds_score(mesh, reference, mm_per_unit=mm_per_unit, device=device, backend=backend)),
-        "metric": as_json(metric_score(mesh, reference, cameras=cameras, mm_per_unit=mm_per_unit)),
+    """Scores of a mesh in the reference's frame, JSON-ready.
+
+    Args:
+        device, backend: of `score.distances.nearest`.
+        protocols: of h3ds, metric and paper.
+    """
+    scorers: dict[str, Callable[[], Any]] = {
+        "h3ds": lambda: h3ds_score(mesh, reference, mm_per_unit=mm_per_unit, device=device, backend=backend),
+        "metric": lambda: metric_score(mesh, reference, cameras=cameras, mm_per_unit=mm_per_unit),
+        "paper": lambda: paper_score(mesh, reference, mm_per_unit=mm_per_unit, device=device, backend=backend),
     }
+    return {name: as_json(scorers[name]()) for name in protocols}
 
 
 def score_run(result: Reconstruction, prior: HeadPrior, reference: Reference) -> dict[str, Any]:
@@ -51,8 +61,9 @@ def mean_head_mesh(prior: HeadPrior, head_from_world: Array) -> Mesh:
 
 
 def score_table(scores: dict[str, Any], protocol: str = "all") -> str:
-    """Rows of scores as aligned text; h3ds after ICP with scale, metric without any alignment; millimetres."""
-    columns = [column for column in _COLUMNS if protocol in ("all", column[0])]
+    """Rows of scores as aligned text; h3ds after ICP with scale, paper after rigid ICP, metric without any; millimetres."""
+    there = next(iter(scores.values()))
+    columns = [column for column in _COLUMNS if column[0] in there and protocol in ("all", column[0])]
     width = max(len(name) for name in scores)
     lines = [
         " " * width + "".join(f"{kind:>13}" for kind, _, _ in columns),

@@ -9,8 +9,10 @@ import trimesh
 from avatar_kit.conventions import rotation_xyz_deg, similarity
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.scene.cameras import orbit_camera
-from avatar_kit.score.protocols import h3ds_score, is_watertight, metric_score
-from avatar_kit.types import InputError, Mesh, Reference
+from avatar_kit.score.distances import nearest
+from avatar_kit.score.paper import paper_score, sample_evenly
+from avatar_kit.score.protocols import f_score, h3ds_score, is_watertight, metric_score
+from avatar_kit.types import InputError, Mesh, Reference, concatenate
 
 
 @pytest.fixture
@@ -98,3 +100,37 @@ def test_watertightness_sees_a_missing_and_a_flipped_face(sphere: Mesh) -> None:
     flipped = sphere.faces.copy()
     flipped[0] = flipped[0][::-1]
     assert not is_watertight(Mesh(sphere.vertices, flipped))
+
+
+def test_the_papers_protocol_is_rigid_and_does_not_care_where_vertices_lie(truth: Reference) -> None:
+    shape = trimesh.creation.icosphere(subdivisions=3)
+    coarse = Mesh(np.asarray(shape.vertices) * (80.0, 110.0, 100.0), np.asarray(shape.faces, np.int32))
+    moved = coarse.transformed(similarity(1.0, rotation_xyz_deg(1.0, 2.0, -1.0), np.array([1.0, 1.0, -1.0])))
+    score, raw = paper_score(moved, truth), h3ds_score(coarse, truth)
+    assert score.face_mm < 0.6 * score.face_raw_mm
+    assert score.face_mm < 0.8  # facets of 12 mm leave 0.3 mm, samples 0.8 mm apart 0.3
+    assert raw.face_mm > 2.0  # vertex to vertex
+    smaller = Mesh(truth.mesh.vertices * 0.95, truth.mesh.faces)
+    assert paper_score(smaller, truth).head_mm > 1.5 * h3ds_score(smaller, truth).head_mm
+
+
+def test_samples_keep_their_distance_and_leave_no_holes(sphere: Mesh) -> None:
+    points = sample_evenly(sphere, 0.05)
+    distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + np.eye(len(points))
+    assert distance.min() > 0.05
+    assert nearest(sphere.vertices, points)[0].max() < 0.125
+
+
+def test_f_scores_count_both_directions() -> None:
+    near, far = np.array([0.5, 0.5, 3.0, 3.0]), np.array([0.5, 0.5, 0.5, 0.5])
+    assert f_score(near, far, 1.0) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert f_score(far, near, 1.0) == pytest.approx(2 * 0.5 * 1 / 1.5)
+    assert f_score(near + 9, far, 1.0) == 0.0
+
+
+def test_what_is_there_too_much_shows_in_the_reverse_only(truth: Reference) -> None:
+    extra = trimesh.creation.icosphere(subdivisions=3, radius=40)
+    floater = Mesh(np.asarray(extra.vertices) + (0, 0, -200), np.asarray(extra.faces, np.int32))
+    score, clean = metric_score(concatenate([truth.mesh, floater]), truth), metric_score(truth.mesh, truth)
+    assert score.head_mm == pytest.approx(clean.head_mm, abs=1e-3)
+    assert score.head_reverse_mm > clean.head_reverse_mm + 3
