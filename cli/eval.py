@@ -4,37 +4,86 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
+from typing import Any
 
 import click
-from avatar_kit_cli.options import parse_view_ids
+from avatar_kit_cli.options import parse_view_ids, preset_options, resolve_config
 
 _PROTOCOLS = ["h3ds", "metric", "paper"]
+_TABLES = {"3": "1", "4": "3,6"}  # of the paper: the numbers of views they are about
 
 
 @click.command("eval")
-@click.argument("mesh_or_run", type=click.Path(path_type=Path))
-@click.option("--reference", type=click.Path(path_type=Path), required=True, help="A scene with its truth, or a mesh.")
-@click.option("--protocol", type=click.Choice(["all", *_PROTOCOLS]), default="all", show_default=True)
-@click.option("--views", help="Views that were used, e.g. 0,2,3: for what is visible. A run knows its own.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.argument("mesh_or_run", required=False, type=click.Path(path_type=Path))
+@click.option("--reference", type=click.Path(path_type=Path), help="Of MESH_OR_RUN: a scene with its truth, or a mesh.")
+@click.option("--protocol", type=click.Choice(["all", *_PROTOCOLS]), default="all", show_default=True, help="Of MESH_OR_RUN.")
 @click.option("--backend", type=click.Choice(["scipy", "kaolin"]), help="Measure with this one.  [default: the fastest that works]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(mesh_or_run: Path, reference: Path, protocol: str, views: str | None, device: str, backend: str | None, as_json: bool) -> None:
-    """Score MESH_OR_RUN, a mesh file or the folder of a run, against the truth. Millimetres.
+@click.option("--dataset", type=click.Choice(["scenes", "h3ds"]), help="Reconstruct and score all of its subjects.")
+@click.option("--root", type=click.Path(path_type=Path), help="Where the dataset lies.")
+@click.option("--out", type=click.Path(path_type=Path), help="Of a dataset: a folder for results.jsonl, table.md and table.csv.")
+@click.option("--table", type=click.Choice(sorted(_TABLES)), help="Of the paper: 3 is one view, 4 is three and six.")
+@click.option("--views", help="Of a dataset, how many, e.g. 1,3,6. Of MESH_OR_RUN, which were used, e.g. 0,2,3: for what is visible.")
+@click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
+              help="Network that predicts normals where a scene of the dataset has none.")  # fmt: skip
+@preset_options
+def evaluate(
+    mesh_or_run: Path | None, reference: Path | None, protocol: str, backend: str | None, as_json: bool, dataset: str | None,
+    root: Path | None, out: Path | None, table: str | None, views: str | None, normal_net: str, preset: str,
+    overrides: tuple[str, ...], device: str, seed: int,
+) -> None:  # fmt: skip
+    """Score MESH_OR_RUN, a mesh file or the folder of a run, against the truth; or a whole dataset. Millimetres.
 
     h3ds: the public package's steps: ICP with scale from the face, then vertex distances over the face (95 mm around
     the nose tip) and the head. metric: nothing is moved; point to surface, both directions, seen parts apart. paper: rigid
     ICP, then true vertices to an evenly sampled prediction. Beside them stands the mean head, the score to beat.
+
+    With --dataset, a run that was stopped goes on where it was when it is started again.
     """
     from avatar_kit.backends import pick_device
+
+    if (mesh_or_run is None) == (dataset is None):
+        raise click.UsageError("give either MESH_OR_RUN with --reference, or --dataset with --root and --out.")
+    where = pick_device(device)
+    if dataset is None:
+        assert mesh_or_run is not None
+        if reference is None:
+            raise click.UsageError("--reference is missing: the scene with its truth, or a true mesh.")
+        protocols = _PROTOCOLS if protocol == "all" else [protocol]
+        _one(mesh_or_run, reference, protocols, parse_view_ids(views), where, backend, as_json)
+        return
+    if root is None or out is None:
+        raise click.UsageError("--dataset needs --root, where it lies, and --out, a folder for the table.")
+    counts = parse_view_ids(views or (_TABLES[table] if table else "1,3,6"))
+    settings: dict[str, Any] = dict(preset=preset, config=resolve_config(preset, overrides), device=where, seed=seed)
+    settings["normal_net"] = None if normal_net == "none" else normal_net
+    _all(dataset, root, out, counts or [], settings)
+
+
+def _one(
+    mesh_or_run: Path, reference: Path, protocols: list[str], ids: list[int] | None, device: str, backend: str | None, as_json: bool
+) -> None:
     from avatar_kit.score.evaluate import evaluate_path
     from avatar_kit.score.report import score_table
 
-    protocols = _PROTOCOLS if protocol == "all" else [protocol]
-    ids, where = parse_view_ids(views), pick_device(device)
-    scores = evaluate_path(mesh_or_run, reference, view_ids=ids, device=where, backend=backend, protocols=protocols)
-    if as_json:
-        chosen = scores if protocol == "all" else {name: row[protocol] for name, row in scores.items()}
-        click.echo(json_module.dumps(chosen, indent=1))
+    scores = evaluate_path(mesh_or_run, reference, view_ids=ids, device=device, backend=backend, protocols=protocols)
+    if not as_json:
+        click.echo(score_table(scores))
+    elif len(protocols) == 1:
+        click.echo(json_module.dumps({name: row[protocols[0]] for name, row in scores.items()}, indent=1))
     else:
-        click.echo(score_table(scores, protocol))
+        click.echo(json_module.dumps(scores, indent=1))
+
+
+def _all(dataset: str, root: Path, out: Path, counts: list[int], settings: dict[str, Any]) -> None:
+    from avatar_kit.prior.storage import load_prior
+    from avatar_kit.recon.pipeline import log
+    from avatar_kit.score.datasets import subjects
+    from avatar_kit.score.evaluate import SubjectScorer
+    from avatar_kit.score.tables import run, write_tables
+
+    scorer = SubjectScorer(load_prior("default", settings["device"]), **settings)
+    results = run(subjects(dataset, root), counts, out, scorer, seed=settings["seed"], log=log)
+    table = write_tables(results, out, dataset=dataset)
+    click.echo(table.read_text(), err=True)
+    click.echo(table)

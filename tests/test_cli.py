@@ -114,6 +114,23 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dataset_becomes_a_table_that_can_be_resumed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(DEMO, tmp_path / "heads" / name)
+    (tmp_path / "heads/two/full_head.obj").unlink()
+    command = ["eval", "--dataset", "scenes", "--root", tmp_path / "heads", "--views", "1", "--out", tmp_path / "out", *QUICK]
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    text = Path(done.stdout.strip()).read_text()
+    assert "| ours | 1 |" in text
+    assert "two/full_head.obj: missing" in text
+    again = run(*command)
+    assert again.stderr.count("there already") == 2
+    assert Path(again.stdout.strip()).read_text() == text
+    assert run("eval").returncode == 2
+    assert "--root" in run("eval", "--dataset", "scenes").stderr
+
+
 def test_doctor_knows_the_placeholder_and_passes_its_self_test(tmp_path: Path) -> None:
     (tmp_path / "kaolin").mkdir()
     (tmp_path / "kaolin/__init__.py").write_text('raise ImportError("this is a placeholder; see the install page")\n')

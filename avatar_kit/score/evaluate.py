@@ -1,4 +1,4 @@
-"""Scoring of meshes and runs on disk against a scene's truth."""
+"""Scoring of meshes and runs on disk against a scene's truth, and of subjects of a dataset from their photos on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from avatar_kit.mesh.files import read_mesh
-from avatar_kit.prior.storage import load_prior
+from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
+from avatar_kit.recon.pipeline import reconstruct
 from avatar_kit.scene.h3ds import H3dsFolder, read_reference
-from avatar_kit.scene.views import choose_views
-from avatar_kit.score.report import mean_head_mesh, score_mesh
+from avatar_kit.scene.views import choose_views, load_scene
+from avatar_kit.score.datasets import Subject
+from avatar_kit.score.report import mean_head_mesh, score_mesh, score_run
 from avatar_kit.types import Camera, InputError, Reference
 
 
@@ -57,3 +59,33 @@ def evaluate_path(
         name: score_mesh(each, truth_or_none, cameras=cameras, mm_per_unit=unit, device=device, backend=backend, protocols=protocols)
         for name, each in ((mesh_or_run.name, mesh), ("mean head", mean_head))
     }
+
+
+class SubjectScorer:
+    """Reconstructs a subject and scores it beside the mean head, with one prior for all.
+
+    Args:
+        settings: of `recon.pipeline.reconstruct`.
+    """
+
+    def __init__(self, prior: HeadPrior, **settings: Any) -> None:
+        self._prior, self._settings = prior, settings
+
+    def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
+        """{"view_ids", "scores": {"ours" and "mean head": {protocol: {score: value}}}, "seconds", "normals"}.
+
+        Raises:
+            InputError: photos or truth are missing or wrong.
+        """
+        reference = read_reference(subject.folder)
+        if reference is None:
+            raise InputError(f"{subject.folder}/full_head.obj: missing. A table needs the true mesh of each subject.")
+        scene = load_scene(subject.folder, view_ids=view_ids)
+        result = reconstruct(scene, prior=self._prior, **self._settings)
+        scores = score_run(result, self._prior, reference)
+        return {
+            "view_ids": view_ids,
+            "scores": {"ours": scores["reconstruction"], "mean head": scores["mean head"]},
+            "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
+            "normals": result.normals,
+        }

@@ -1,0 +1,90 @@
+"""Datasets as lists of subjects: scene folders, and which of their photos make up a view configuration."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import util
+from pathlib import Path
+
+from avatar_kit.scene.h3ds import H3dsFolder
+from avatar_kit.scene.views import choose_views
+from avatar_kit.types import InputError
+
+H3DS_PAGE = "https://github.com/CrisalixSA/h3ds"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One head to reconstruct.
+
+    Attributes:
+        folder: in the H3DS layout (docs/formats.md).
+        views: photos of each configuration that the dataset states, by their number ("3"); others are chosen by the cameras.
+    """
+
+    name: str
+    folder: Path
+    views: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def view_ids(self, count: int) -> list[int]:
+        """Numbers of the photos of a configuration.
+
+        Raises:
+            InputError: the folder cannot be read or has too few photos.
+        """
+        stated = self.views.get(str(count))
+        return list(stated) if stated is not None else choose_views(H3dsFolder(self.folder), count)
+
+
+def scenes(root: Path) -> list[Subject]:
+    """Any folder of scene folders, those with a cameras.npz or an image/ folder, by name."""
+    found = sorted(path for path in root.iterdir() if (path / "cameras.npz").is_file() or (path / "image").is_dir())
+    if not found:
+        raise InputError(f"{root}: holds no scene folders. Each has image/, mask/ and cameras.npz (docs/formats.md).")
+    return [Subject(path.name, path) for path in found]
+
+
+def h3ds(root: Path) -> list[Subject]:
+    """The H3DS dataset as it is unzipped: ROOT/version.txt and a folder per scene.
+
+    Which scenes, views and configurations belong to the version is read from the installed `h3ds` package; without it all
+    scene folders are taken and views are chosen by the cameras.
+    """
+    version = root / "version.txt"
+    if not version.is_file():
+        raise InputError(
+            f"{version}: missing. ROOT is the folder into which the H3DS dataset was unzipped. The data is gated, for research: "
+            f"ask for access at {H3DS_PAGE}."
+        )
+    configuration = h3ds_configuration(version.read_text().split()[0])
+    if configuration is None:
+        return scenes(root)
+    stated = configuration["scenes"]
+    return [Subject(name, root / name, stated[name].get("default_views_configs", {})) for name in stated]
+
+
+def h3ds_configuration(version: str) -> dict | None:
+    """The h3ds package's own description of a version of its dataset; None where the package is not installed."""
+    spec = util.find_spec("h3ds")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for file in sorted(Path(folder).glob("config*.toml")):
+            configuration = tomllib.loads(file.read_text())
+            if str(configuration.get("version")) == version:
+                return configuration
+    return None
+
+
+DATASETS: dict[str, Callable[[Path], list[Subject]]] = {"scenes": scenes, "h3ds": h3ds}
+
+
+def subjects(dataset: str, root: Path) -> list[Subject]:
+    """The subjects of a dataset of `DATASETS` in the folder `root`.
+
+    Raises:
+        InputError: no such folder, or not that dataset.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder. Give --root, the folder that holds the dataset.")
+    return DATASETS[dataset](root)

@@ -1,0 +1,120 @@
+"""Datasets and tables: layouts in miniature, resuming, statistics with known answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avatar_kit.score import datasets
+from avatar_kit.score.datasets import Subject, subjects
+from avatar_kit.score.tables import bootstrap, read, run, summaries, write_tables
+from avatar_kit.types import InputError
+
+DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
+
+
+def scored(face: float) -> dict[str, Any]:
+    row = {"h3ds": {"face_mm": face, "head_mm": 5.0}, "metric": {"face_mm": face, "head_visible_mm": 2.0}}
+    worse = {"h3ds": {"face_mm": face + 1, "head_mm": 9.0}, "metric": {"face_mm": face + 1, "head_visible_mm": 4.0}}
+    return {"scores": {"ours": row, "mean head": worse}, "seconds": {"total": 10.0}}
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Subject]:
+    return [Subject(name, tmp_path / name, {"3": [0, 1, 2], "1": [0]}) for name in "abc"]
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same(three: list[Subject], tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def reconstruct(subject: Subject, ids: list[int]) -> dict[str, Any]:
+        calls.append(f"{subject.name}{len(ids)}")
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return scored(len(ids) + ord(subject.name) / 100)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(three, [1, 3], tmp_path / "out", reconstruct)
+    with (tmp_path / "out/results.jsonl").open("a") as file:
+        file.write('{"subject": "b", "vie')  # killed while writing
+    results = run(three, [1, 3], tmp_path / "out", reconstruct)
+    assert calls == ["a1", "a3", "b1", "b3", "b3", "c1", "c3"]
+    assert read(tmp_path / "out/results.jsonl") == results
+    calls.clear()
+    assert summaries(run(three, [1, 3], tmp_path / "fresh", lambda s, ids: scored(len(ids) + ord(s.name) / 100))) == summaries(results)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_scored(three: list[Subject], tmp_path: Path) -> None:
+    def reconstruct(subject: Subject, ids: list[int]) -> dict[str, Any]:
+        if subject.name == "b":
+            raise InputError("b/cameras.npz: missing")
+        return scored(1.0)
+
+    results = run(three, [3], tmp_path, reconstruct)
+    text = write_tables(results, tmp_path, dataset="scenes").read_text()
+    assert "Not reconstructed: 1 of 3" in text
+    assert "b/cameras.npz: missing" in text
+    assert "other data than above" in text
+    assert "| ours | 3 | 1.00 (1.00, 0.00) | 5.00" in text
+    assert "ours less mean head, 3 views: -1.00 mm, 95 % of resampled subjects -1.00 to -1.00" in text
+    assert (tmp_path / "table.csv").read_text().startswith("method,views,subjects,h3ds_face_mm")
+
+
+def test_summaries_are_means_medians_and_spreads(three: list[Subject], tmp_path: Path) -> None:
+    faces = {"a": 1.0, "b": 2.0, "c": 6.0}
+    ours, _ = summaries(run(three, [1], tmp_path, lambda subject, ids: scored(faces[subject.name])))
+    assert ours["h3ds_face_mm"] == 3.0
+    assert ours["h3ds_face_mm_median"] == 2.0
+    assert ours["h3ds_face_mm_std"] == pytest.approx(np.std([1, 2, 6], ddof=1), abs=1e-4)
+
+
+def test_the_bootstrap_has_the_width_of_a_normal_mean(rng: np.random.Generator) -> None:
+    low, high = bootstrap(rng.normal(0.3, 1.0, 400))
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert low < 0.3 < high
+
+
+def test_folders_of_scenes_and_a_miniature_of_h3ds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("1b2a", "5ae0"):
+        shutil.copytree(DEMO, tmp_path / "h3ds" / name)
+    assert [subject.name for subject in subjects("scenes", tmp_path / "h3ds")] == ["1b2a", "5ae0"]
+    with pytest.raises(InputError, match=r"version.txt: missing.*ask for access"):
+        subjects("h3ds", tmp_path / "h3ds")
+    (tmp_path / "h3ds/version.txt").write_text("0.2\n")
+    monkeypatch.setattr(datasets, "h3ds_configuration", lambda version: None)
+    found = subjects("h3ds", tmp_path / "h3ds")
+    assert [subject.name for subject in found] == ["1b2a", "5ae0"]
+    assert len(found[0].view_ids(3)) == 3
+
+
+def test_the_packages_configuration_is_read_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "lib/h3ds"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "config_v2.toml").write_text(
+        'version = "0.2"\n[scenes.5ae0]\nviews = 6\n[scenes.5ae0.default_views_configs]\n1 = [0]\n3 = [0, 2, 4]\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    monkeypatch.delitem(sys.modules, "h3ds", raising=False)
+    root = tmp_path / "data"
+    shutil.copytree(DEMO, root / "5ae0")
+    shutil.copytree(DEMO, root / "not_of_this_version")
+    (root / "version.txt").write_text("0.2\n")
+    (subject,) = subjects("h3ds", root)
+    assert subject.view_ids(3) == [0, 2, 4]
+    assert subject.view_ids(2) != []
+
+
+def test_wrong_roots_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        subjects("scenes", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no scene folders"):
+        subjects("scenes", tmp_path)
+    assert json.dumps(read(tmp_path / "none.jsonl")) == "[]"
