@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
 import numpy as np
 import pytest
+import torch
 import trimesh
+from reference import raster_twin
 
+from avatar_kit.backends import why_not
 from avatar_kit.conventions import CANONICAL_LANDMARKS
 from avatar_kit.normals.lens import crop_camera, draw_pose
 from avatar_kit.normals.materials import Wardrobe
@@ -16,6 +21,9 @@ from avatar_kit.normals.pairs import PAIRS_PER_HEAD, PairStream, pair_sheet
 from avatar_kit.normals.shards import write_shards
 from avatar_kit.normals.subject import Subject
 from avatar_kit.normals.surface import bumped
+from avatar_kit.render.rasterize import Rasterizer
+from avatar_kit.render.renderer import Renderer
+from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Head, Mesh
 
 RADIUS = 0.62
@@ -170,6 +178,50 @@ def test_noise_has_unit_deviation_its_own_gradient_and_a_period():
         ahead = points + step / 12.0 * np.eye(3, dtype=np.float32)[axis]
         measured = (noise.values(ahead, 12.0)[:, 0] - values[:, 0]) / step
         assert np.corrcoef(measured, slopes[:, axis])[0, 1] > 0.9
+
+
+def small_head() -> Head:
+    ball = trimesh.creation.icosphere(2, RADIUS)
+    eye = trimesh.creation.icosphere(1, 0.1)
+    parts = {
+        "body": Mesh(np.asarray(ball.vertices), np.asarray(ball.faces, np.int32)),
+        "eyes": Mesh(np.asarray(eye.vertices) + (0.16, 0.18, 0.55), np.asarray(eye.faces, np.int32)),
+    }
+    return Head("sphere", parts, {"source": "sphere"}, {name: np.array(p) for name, p in CANONICAL_LANDMARKS.items()})
+
+
+def compare_backends(rasterized: Subject, traced: Subject) -> None:
+    """The same maps from a rasteriser as from ray casting, but for pixels on edges."""
+    camera = orbit_camera(yaw_deg=20, pitch_deg=10, distance=4, target=np.zeros(3), focal_px=130, size=48)
+    one, other = rasterized.see(camera), traced.see(camera)
+    masks = [seen.image(np.ones(len(seen.pixel))) for seen in (one, other)]
+    assert np.abs(masks[0] - masks[1]).mean() < 0.01
+    both = (masks[0] > 0) & (masks[1] > 0)
+    assert (one.image(one.part) == other.image(other.part))[both].mean() > 0.99
+    normals = [seen.image(seen.normals)[both] for seen in (one, other)]
+    assert np.degrees(np.arccos(np.clip((normals[0] * normals[1]).sum(1), -1, 1))).mean() < 0.5
+    assert np.median(np.linalg.norm(one.image(one.points)[both] - other.image(other.points)[both], axis=1)) < 1e-3
+
+
+def test_pairs_are_the_same_by_a_rasteriser(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nvdiffrast", types.ModuleType("nvdiffrast"))
+    monkeypatch.setitem(sys.modules, "nvdiffrast.torch", raster_twin)
+    rasterized = Subject(small_head())
+    rasterized._renderer = Renderer(rasterized.mesh)
+    rasterized._renderer._first = Rasterizer(rasterized.mesh, "cpu")
+    compare_backends(rasterized, Subject(small_head()))
+
+
+@pytest.mark.cuda
+@pytest.mark.nvdiffrast
+@pytest.mark.skipif(
+    why_not("nvdiffrast.torch", "rasterize") is not None or not torch.cuda.is_available(), reason="needs nvdiffrast and CUDA"
+)
+def test_pairs_are_the_same_by_nvdiffrast():
+    rasterized, traced = Subject(small_head()), Subject(small_head())
+    assert rasterized._renderer is not None
+    traced._renderer = None
+    compare_backends(rasterized, traced)
 
 
 def test_shards_hold_the_pairs_and_tell_how_to_read_them(tmp_path):
