@@ -134,6 +134,7 @@ class NormalsConfig:
 
     encoder: str = "tu-tf_efficientnet_lite1"  # a name of segmentation-models-pytorch
     decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)  # from the coarsest level to the finest
+    crop_px: int = 160  # side of the crops that it predicts on: heads a little larger than those it is trained on
     likelihood_weight: float = 0.3  # of the angular likelihood, which teaches the predicted concentration
     angle_weight: float = 2.0  # per radian
     cosine_weight: float = 3.0
@@ -147,10 +148,10 @@ class NormalsConfig:
 class NormalsTrainingConfig:
     """The training of that network. One entry per stage in the tuples."""
 
-    sizes: tuple[int, ...] = (128, 256)  # pixels along each side of the crops
-    steps: tuple[int, ...] = (12000, 2000)
-    batch: tuple[int, ...] = (16, 8)
-    pool: tuple[int, ...] = (20000, 6000)  # pairs kept for reuse; 13 bytes a pixel on disk
+    sizes: tuple[int, ...] = (128,)  # pixels along each side of the crops; a last stage at 256 brought nothing on a CPU's budget
+    steps: tuple[int, ...] = (12000,)
+    batch: tuple[int, ...] = (16,)
+    pool: tuple[int, ...] = (20000,)  # pairs kept for reuse; 13 bytes a pixel on disk
     pool_start: int = 192  # pairs in the pool before training starts
     pairs_per_step: int = 4  # fresh pairs a step where no worker makes them
     learning_rate: float = 1e-3

@@ -49,7 +49,7 @@ def time_one_photo(net, folder: H3dsFolder) -> None:
     seconds = []
     for _ in range(6):
         started = time.perf_counter()
-        predict_normals(photo.image, net, photo.mask)
+        predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics)
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"one photo of {photo.image.shape[1]} x {photo.image.shape[0]}: {np.median(seconds[1:]):.2f} s, peak memory {peak:.0f} MB\n")

@@ -59,7 +59,7 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
 @click.option("--init", type=click.Path(path_type=Path), help="Start from the weights of a trained network.")
 @click.option("--minutes", type=float, help="Budget of time, over all resumed runs; the schedule fits itself into it.")
 @click.option("--workers", default=1, show_default=True, help="Processes that make pairs.")
-@click.option("--pairs-first", metavar="N,N", help="Make so many pairs a stage before training, and none during it.")
+@click.option("--pairs-first", metavar="N[,N]", help="Make so many pairs (for each size of crops) before training, and none during it.")
 @click.option("--threads", default=1, show_default=True, help="Of the training.")
 @_device
 @click.option("--validate-every", default=5.0, show_default=True, help="Minutes between checkpoints with validation.")
@@ -103,7 +103,7 @@ def _counts(text: str | None, stages: int) -> tuple[int, ...]:
         return ()
     counts = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
     if len(counts) != stages or min(counts) < 1 or len(text.split(",")) != stages:
-        raise click.UsageError(f"--pairs-first {text}: give {stages} counts with commas between, one for each size of crops.")
+        raise click.UsageError(f"--pairs-first {text}: give {stages} count{"s with commas between" if stages > 1 else ""}, one for each size of crops.")
     return counts
 
 
@@ -159,11 +159,11 @@ def predict(
 @_axes
 @_device
 @click.option("--pairs", "count", default=500, show_default=True, type=click.IntRange(1), help="Of a source of heads.")
-@click.option("--size", default=256, show_default=True, help="Of the pairs, px.")
+@click.option("--size", type=int, help="Of the pairs, px.  [default: what the network predicts on]")
 @click.option("--flips/--no-flips", default=True, show_default=True)
 @pair_options
 def evaluate(
-    targets: tuple[str, ...], weights: Path | None, axes: str | None, device: str, count: int, size: int, flips: bool,
+    targets: tuple[str, ...], weights: Path | None, axes: str | None, device: str, count: int, size: int | None, flips: bool,
     sources: tuple[str, ...], hair: Path | None, skins: Path | None, without: tuple[str, ...], seed: int,
 ) -> None:  # fmt: skip
     """Score on scene folders with a true mesh (TARGETS), or on pairs of unseen heads where none is given. Prints JSON."""
@@ -181,7 +181,7 @@ def evaluate(
     scores = {target: evaluate_scene(net, H3dsFolder(Path(target)), flips=flips) for target in targets}
     if not targets:
         request = _request(seed, sources, hair, skins, without)
-        stream = dataclasses.replace(request, seed=seed + 2 * _HELD_OUT_SEED).open(size)
+        stream = dataclasses.replace(request, seed=seed + 2 * _HELD_OUT_SEED).open(size or net.crop_px)
         numbers = (i // _PAIRS_PER_HEAD * request.pairs_per_head + i % _PAIRS_PER_HEAD for i in range(count))
         pairs = (stream.pair(number) for number in tqdm(numbers, total=count, unit="pair"))
         scores[" ".join(sources)] = evaluate_pairs(net, pairs, flips=flips)

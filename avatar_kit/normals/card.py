@@ -22,7 +22,7 @@ BAD_AT = [
     "people as a camera sees them: it was trained on synthetic photographs alone",
     "hair in strands, veils, hats and helmets; hands and objects before the face",
     "several people in a photo, animals, drawings",
-    "wide-angle photos whose head lies far from the middle: the crop looks turned towards the edge",
+    "photos without intrinsics whose head lies far from the middle: 53 degrees along the longer side are assumed",
 ]
 
 

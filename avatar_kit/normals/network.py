@@ -39,7 +39,6 @@ class NormalMaps(NamedTuple):
 class NormalNet(nn.Module):
     """U-Net++ with the encoder that `config` names; random weights until some are loaded."""
 
-    crop_px = 256
     finds_heads = True
     in_ray_frame = True
     mean: Tensor
@@ -51,6 +50,7 @@ class NormalNet(nn.Module):
         from segmentation_models_pytorch import UnetPlusPlus
 
         self.config = config
+        self.crop_px = config.crop_px
         self.mixed_precision = False
         """Run the decoder (on a GPU, the encoder too) in bfloat16, for training where matrices of it are multiplied fast."""
         self.unet = UnetPlusPlus(

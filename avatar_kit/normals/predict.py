@@ -17,6 +17,7 @@ from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.types import Array, InputError, Scene
 
+_COARSE_PX = 256  # of the whole photo, in which a head may be small
 _BATCH = 4  # crops at once: bounds the memory
 _SHOWN_ERROR_DEG = 30.0  # is drawn black
 _GIVEN_ERROR_RAD = 0.05  # how far normals that are given count as wrong: against their precision ours is measured
@@ -146,11 +147,11 @@ def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array |
         if not net.finds_heads:
             found.append(crop)
             continue
-        for _ in range(2 if mask is None else 1):
-            maps = forward(net, [crop.cut(image, net.crop_px)], flips=False)
+        for size in [max(_COARSE_PX, net.crop_px), net.crop_px] if mask is None else [net.crop_px]:
+            maps = forward(net, [crop.cut(image, size)], flips=False)
             foreground = torch.sigmoid(maps.foreground[0]).numpy()
             if mask is not None:
-                foreground = foreground * (crop.cut(mask.astype(np.float32), net.crop_px) > 0.5)
+                foreground = foreground * (crop.cut(mask.astype(np.float32), size) > 0.5)
             better = crop_from_coordinates(maps.coordinates[0].permute(1, 2, 0).numpy(), foreground, crop)
             if better is None and mask is None:
                 raise InputError(f"{name}: no head found. Give a mask (white on the subject), or a photo with a larger head.")

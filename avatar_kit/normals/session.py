@@ -118,7 +118,7 @@ class TrainingSession:
     def finish(self, out: Path, *, command: str) -> dict[str, Any]:
         """Write the averaged network with its card; scores are those of the file as it will be read back."""
         trainer = self.trainer
-        pool = self._held_out(trainer.training.sizes[-1])
+        pool = self._held_out(trainer.config.crop_px)
         save_normals(out, trainer.average, {})
         scores = {f"held_out_{name}": value for name, value in validate(load_normals(out)[0], pool).items()}
         card = training_card(

@@ -105,11 +105,11 @@ def test_unknown_ingredients_and_an_earlier_training_are_usage_errors(tmp_path: 
     (tmp_path / "work").mkdir()
     (tmp_path / "work/training.ckpt").write_bytes(b"")
     train = ["normals", "train", "--out", str(tmp_path / "n.safetensors"), "--work", str(tmp_path / "work")]
-    small = ["--set", "normals.decoder_channels=16,16,16,16,8", "--set", "normals_training.pool=8,8"]
+    small = ["--set", "normals.decoder_channels=16,16,16,16,8", "--set", "normals_training.pool=8"]
     for arguments, words in (
         ([*train, "--without", "noses"], "no such ingredient"),
         ([*train, *small], "--resume"),
-        ([*train, "--pairs-first", "9"], "2 counts"),
+        ([*train, "--pairs-first", "9,5"], "give 1 count"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)

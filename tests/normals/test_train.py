@@ -25,7 +25,7 @@ from avatar_kit.normals.validate import held_out_pool, validate
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import InputError
 
-NET = NormalsConfig(decoder_channels=(16, 16, 16, 16, 8))
+NET = NormalsConfig(decoder_channels=(16, 16, 16, 16, 8), crop_px=32)
 TINY = NormalsTrainingConfig(
     sizes=(32, 64), steps=(20, 2), batch=(8, 4), pool=(64, 32), pool_start=16, pairs_per_step=2, validation_pairs=4,
     average=0.9, learning_rate=6e-3, encoder_rate=1.0,
