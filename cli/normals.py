@@ -103,7 +103,8 @@ def _counts(text: str | None, stages: int) -> tuple[int, ...]:
         return ()
     counts = tuple(int(part) for part in text.split(",") if part.strip().isdigit())
     if len(counts) != stages or min(counts) < 1 or len(text.split(",")) != stages:
-        raise click.UsageError(f"--pairs-first {text}: give {stages} count{"s with commas between" if stages > 1 else ""}, one for each size of crops.")
+        asked = "one count" if stages == 1 else f"{stages} counts with commas between, one for each size of crops"
+        raise click.UsageError(f"--pairs-first {text}: give {asked}.")
     return counts
 
 

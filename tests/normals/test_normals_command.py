@@ -109,7 +109,7 @@ def test_unknown_ingredients_and_an_earlier_training_are_usage_errors(tmp_path: 
     for arguments, words in (
         ([*train, "--without", "noses"], "no such ingredient"),
         ([*train, *small], "--resume"),
-        ([*train, "--pairs-first", "9,5"], "give 1 count"),
+        ([*train, "--pairs-first", "9,5"], "give one count"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
