@@ -24,7 +24,7 @@ _TABLES = {"3": "1", "4": "3,6"}  # of the paper: the numbers of views they are 
 @click.option("--out", type=click.Path(path_type=Path), help="Of a dataset: a folder for results.jsonl, table.md and table.csv.")
 @click.option("--table", type=click.Choice(sorted(_TABLES)), help="Of the paper: 3 is one view, 4 is three and six.")
 @click.option("--views", help="Of a dataset, how many, e.g. 1,3,6. Of MESH_OR_RUN, which were used, e.g. 0,2,3: for what is visible.")
-@click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
+@click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where a scene of the dataset has none.")  # fmt: skip
 @preset_options
 def evaluate(

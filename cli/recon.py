@@ -19,7 +19,7 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--view-ids", help="Exactly these photos, e.g. 0,2,3.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result; of several scenes, OUT/NAME each.")
 @click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
-@click.option("--normals", "normal_net", default="none", show_default=True, metavar="none|default|FILE",
+@click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")

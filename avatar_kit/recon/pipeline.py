@@ -80,7 +80,7 @@ def reconstruct(
     scene: Scene,
     *,
     prior: HeadPrior | None = None,
-    normal_net: Estimator | str | None = None,
+    normal_net: Estimator | str | None = "default",
     preset: str = "fast",
     config: Config | None = None,
     device: str = "cpu",
@@ -93,7 +93,7 @@ def reconstruct(
     Args:
         prior: the shipped one by default.
         normal_net: predicts normals for photos that have none: an estimator, a file, or "default" for the shipped one; None
-            does without, which is as good on faces as the shipped network is now (docs/normals.md).
+            does without.
         config: settings; by default those of `preset`.
         seconds: budget of the fit; it ends with what it has then.
         on_step: called after each step of the fit.
