@@ -15,6 +15,7 @@ from avatar_kit.types import Array, InputError
 HEAD_SHARE = 0.75  # of the crop's side that the head takes
 NECK = -0.65  # y in the head frame, units: below is neck and clothes
 _WIDTH_PER_HEIGHT = 0.85  # of heads from all sides, short hair included
+_HEAD_ROWS = 0.35  # of a row's pixels on the subject: beside the chin there may be shoulders
 _SMALLEST_PX = 4  # side of a crop; less cannot be a head
 
 
@@ -91,12 +92,21 @@ def crop_from_mask(mask: Array) -> Crop:
 def crop_from_coordinates(coordinates: Array, foreground: Array, crop: Crop) -> Crop | None:
     """A better square from what the network saw in the first, or None where it saw no head.
 
+    The head is what lies above the neck in the uppermost run of rows that mostly do: of a body further down, which its
+    training crops do not show, the network knows little.
+
     Args:
         coordinates: head frame, units, (S, S, 3), of the crop's pixels.
         foreground: probability, (S, S).
     """
     size = foreground.shape[0]
-    rows, columns = np.nonzero((foreground > 0.5) & (coordinates[..., 1] > NECK))
+    subject = foreground > 0.5
+    above = subject & (coordinates[..., 1] > NECK)
+    mostly = above.sum(1) > _HEAD_ROWS * subject.sum(1)
+    first = int(mostly.argmax())
+    gaps = np.flatnonzero(~mostly[first:] & (subject[first:].sum(1) > 0.02 * size))
+    above[first + (int(gaps[0]) if len(gaps) else size) :] = False
+    rows, columns = np.nonzero(above)
     if len(rows) < 0.0005 * size**2:
         return None
     low = np.array([np.quantile(columns, 0.01), np.quantile(rows, 0.01)])
