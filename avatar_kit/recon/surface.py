@@ -13,6 +13,7 @@ from avatar_kit.field.head_field import HeadField
 from avatar_kit.kernels.ray_search import Crossings, search_field, search_grid
 from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.prior.storage import sdf_on_grid
+from avatar_kit.types import InputError
 
 _BAND = 0.06  # units: nodes this near the surface are refreshed
 _NEWTON_REACH = 0.05  # units: a Newton step never moves a hit further than this
@@ -52,6 +53,9 @@ def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tens
     """First crossings; no gradients.
 
     On the cached grid ("grid"), with N_p + N_f evaluations of the field per ray ("field"), or by sphere tracing ("sphere").
+
+    Raises:
+        InputError: another name.
     """
     with torch.no_grad():
         if config.search == "grid":
@@ -62,7 +66,9 @@ def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tens
 
         if config.search == "sphere":
             return sphere_trace(sdf, origins, directions).crossings
-        return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine)
+        if config.search == "field":
+            return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine)
+    raise InputError(f"rays.search={config.search}: no such search. There are grid, field and sphere.")
 
 
 def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, directions: Tensor, depth: Tensor) -> SurfaceHits:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
+from avatar_kit.config import FieldConfig, RaysConfig
+from avatar_kit.field.head_field import HeadField
 from avatar_kit.kernels.ray_search import search_field
 from avatar_kit.kernels.sphere_tracing import sphere_trace
+from avatar_kit.recon.surface import FieldCache, search
+from avatar_kit.types import InputError
 
 
 def ball(points: Tensor) -> Tensor:
@@ -62,3 +67,11 @@ def test_rays_beside_the_box_find_nothing() -> None:
     found = sphere_trace(ball, torch.tensor([[0.0, 5.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])).crossings
     assert not found.hit.any()
     assert torch.isinf(found.closest_value).all()
+
+
+def test_an_unknown_search_is_named() -> None:
+    field, none = HeadField(FieldConfig(latent=1, width=4, layers=1, levels=())), torch.zeros(1, 3)
+    condition = field.condition(torch.zeros(1, 1))
+    cache = FieldCache(field, torch.zeros(1), 4)
+    with pytest.raises(InputError, match=r"rays\.search=spheer.*grid, field and sphere"):
+        search(field, cache, condition, none, none + 1, RaysConfig(search="spheer"))

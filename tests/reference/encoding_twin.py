@@ -9,18 +9,7 @@ from torch import Tensor
 
 
 def positional_encoding(points: Tensor, frequencies: int, opened: float, *, derivatives: bool) -> Tensor:
-    """The stack of [x, sin(2^k pi x), cos(2^k pi x)] for k < `frequencies`, with progressive masking.
-
-    Args:
-        points: (N, 3).
-        opened: how many frequencies count: frequency k has the weight (1 - cos(pi clamp(opened - k, 0, 1))) / 2.
-        derivatives: also give the tangents.
-
-    Returns:
-        (4 or 1, N, 3 + 6 * frequencies), channels [x, y, z, then per frequency 3 sines and 3 cosines].
-
-    Source: section 3.1 (progressive masking) after BARF, equation 14 (Lin et al. 2021).
-    """
+    """As `avatar_kit.kernels.encoding.positional_encoding`."""
     n = len(points)
     rows = 4 if derivatives else 1
     stack = points.new_zeros(rows, n, 3 + 6 * frequencies)
