@@ -129,6 +129,14 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
+class TextureConfig:
+    """The avatar: a lighter mesh with a texture baked from the photos."""
+
+    size: int = 1024  # texels along each side; 0 leaves the full mesh with colours per vertex
+    faces: int = 20000
+
+
+@dataclass(frozen=True)
 class NormalsConfig:
     """The network that estimates normals from a photo, and the weights of its losses."""
 
@@ -176,6 +184,7 @@ class Config:
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    texture: TextureConfig = dataclasses.field(default_factory=TextureConfig)
     normals: NormalsConfig = dataclasses.field(default_factory=NormalsConfig)
     normals_training: NormalsTrainingConfig = dataclasses.field(default_factory=NormalsTrainingConfig)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,19 @@ class InputError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
+class Texture:
+    """A picture on a mesh.
+
+    Attributes:
+        image: sRGB in [0, 1], (H, W, 3).
+        uv: per vertex of the mesh, (V, 2), in [0, 1]; (0, 0) is the picture's lower left corner, as in OBJ files.
+    """
+
+    image: Array
+    uv: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """A triangle mesh in a frame that the holder states.
 
@@ -26,11 +39,13 @@ class Mesh:
         vertices: (V, 3) float.
         faces: (F, 3) int32, counter-clockwise seen from outside.
         colors: (V, 3) sRGB in [0, 1], or None.
+        texture: finer colours; where there is one, it is what pictures of the mesh show. Vertices on its seams are double.
     """
 
     vertices: Array
     faces: Array
     colors: Array | None = None
+    texture: Texture | None = None
 
     def __repr__(self) -> str:
         low, high = self.bounds
@@ -50,7 +65,7 @@ class Mesh:
 
     def transformed(self, matrix: Array) -> Mesh:
         """The mesh with its vertices moved by a 4 x 4 similarity without reflection."""
-        return Mesh(transform_points(matrix, self.vertices), self.faces, self.colors)
+        return replace(self, vertices=transform_points(matrix, self.vertices))
 
 
 def concatenate(meshes: tuple[Mesh, ...] | list[Mesh]) -> Mesh:

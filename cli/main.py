@@ -12,6 +12,7 @@ _COMMANDS = {
     "demo": ("avatar_kit_cli.recon", "demo", "Reconstruct a bundled head: six photos -> avatar and its error in millimetres."),
     "recon": ("avatar_kit_cli.recon", "recon", "Reconstruct the head of a scene of posed photos."),
     "eval": ("avatar_kit_cli.eval", "evaluate", "Score a mesh or a run against the truth."),
+    "render": ("avatar_kit_cli.render", "render", "Show a head turning: an animation, or its views side by side."),
     "prior": ("avatar_kit_cli.prior", "prior", "Train the head prior, or look inside one."),
     "normals": ("avatar_kit_cli.normals", "normals", "Estimate normals from photos; train the network that does."),
     "data": ("avatar_kit_cli.data", "data", "Make heads; photograph a head."),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from avatar_kit.types import InputError, Mesh
+from avatar_kit.render.renderer import vertex_normals
+from avatar_kit.types import InputError, Mesh, Texture
 
 
 def read_mesh(file: Path) -> Mesh:
@@ -26,21 +30,38 @@ def read_mesh(file: Path) -> Mesh:
         raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again as .ply or .obj.") from error
     if len(loaded.faces) == 0:
         raise InputError(f"{file}: holds no triangles. A mesh with faces is needed.")
-    colors = None
-    if getattr(loaded.visual, "kind", None) == "vertex":
-        colors = np.asarray(getattr(loaded.visual, "vertex_colors"))[:, :3] / 255.0  # noqa: B009 (textured visuals lack it)
-    return Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32), colors)
+    visual: Any = loaded.visual
+    colors = texture = None
+    if getattr(visual, "kind", None) == "vertex":
+        colors = np.asarray(visual.vertex_colors)[:, :3] / 255.0
+    elif getattr(visual, "kind", None) == "texture" and visual.uv is not None:
+        picture = getattr(visual.material, "baseColorTexture", None) or getattr(visual.material, "image", None)
+        if picture is not None:
+            texture = Texture(np.asarray(picture.convert("RGB"), np.float32) / 255.0, np.asarray(visual.uv))
+    return Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32), colors, texture)
 
 
 def write_mesh(file: Path, mesh: Mesh) -> None:
-    """Write .ply or .glb with vertex colours, whole or not at all."""
+    """Write .ply with vertex colours, or .glb with the texture where there is one, whole or not at all."""
     import trimesh
 
     colors = None if mesh.colors is None else np.round(np.clip(mesh.colors, 0, 1) * 255).astype(np.uint8)
     out = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
+    if mesh.texture is not None and file.suffix == ".glb":
+        out = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=vertex_normals(mesh), visual=_visual(mesh.texture), process=False)
     part = file.with_name(file.name + ".part")
     part.write_bytes(out.export(file_type=file.suffix[1:]))  # type: ignore[arg-type]
     os.replace(part, file)
+
+
+def _visual(texture: Texture) -> Any:
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    packed = io.BytesIO()  # JPEG: a tenth of the size of PNG
+    Image.fromarray(np.round(np.clip(texture.image, 0, 1) * 255).astype(np.uint8)).save(packed, "JPEG", quality=92)
+    material = PBRMaterial(baseColorTexture=Image.open(packed), metallicFactor=0.0, roughnessFactor=0.8)
+    return TextureVisuals(uv=texture.uv, material=material)
 
 
 def write_obj(file: Path, mesh: Mesh) -> None:

@@ -23,7 +23,7 @@ from avatar_kit.mesh.extraction import extract, pick_extractor
 from avatar_kit.mesh.refine import onto_surface, subdivide
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
-from avatar_kit.recon.appearance import vertex_colors
+from avatar_kit.recon.appearance import textured_avatar, vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
@@ -41,6 +41,7 @@ class Reconstruction:
 
     Attributes:
         mesh: world frame and unit, with vertex colours.
+        avatar: the same for viewers: fewer triangles, with a texture.
         fitted: the field, its latent and the pose.
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
         normals: where they came from: "given", "predicted", "given and predicted" or "none".
@@ -49,6 +50,7 @@ class Reconstruction:
 
     scene: Scene
     mesh: Mesh
+    avatar: Mesh
     fitted: FittedHead
     start: Array
     normals: str
@@ -71,7 +73,7 @@ class Reconstruction:
             "head_from_world": self.fitted.head_from_world.tolist(),
             "mm_per_world_unit": self.scene.mm_per_world_unit,
             "backends": {"extract": pick_extractor(self.config.mesh, self.device), "render": pick("render", self.device)},
-            "vertices": len(self.mesh.vertices), "faces": len(self.mesh.faces),
+            "vertices": len(self.mesh.vertices), "faces": len(self.mesh.faces), "avatar_faces": len(self.avatar.faces),
             "config": to_dict(self.config), "versions": versions(),
         }  # fmt: skip
 
@@ -128,9 +130,10 @@ def reconstruct(
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted)).transformed(world_from_head)
+    avatar = textured_avatar(mesh, scene, config.texture, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, fitted, rough, normals, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, spent, preset, config, seed, device)
 
 
 def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) -> Callable[[Scene], Scene] | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from avatar_kit.config import to_dict
@@ -47,10 +48,9 @@ def write_run(
     part.mkdir(parents=True)
     try:
         write_mesh(part / "mesh.ply", result.mesh)
-        avatar = upright_in_metres(result)
-        write_mesh(part / "avatar.glb", avatar)
+        write_mesh(part / "avatar.glb", upright_in_metres(result.avatar, result))
         if usd:
-            write_usd(part / "avatar.usdc", avatar)
+            write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
         for name, picture in {"preview.png": preview_sheet(result), **(pictures or {})}.items():
             picture.save(part / name, optimize=True)
         report = result.report() | (extra or {})
@@ -66,12 +66,11 @@ def write_run(
     return [out / name for name in files]
 
 
-def upright_in_metres(result: Reconstruction) -> Mesh:
-    """The mesh for viewers: head frame axes (+y up, face towards +z), metres, at the head's true size."""
+def upright_in_metres(mesh: Mesh, result: Reconstruction) -> Mesh:
+    """A mesh of the scene's world for viewers: head frame axes (+y up, face towards +z), metres, at the head's true size."""
     head_from_world: Array = result.fitted.head_from_world
     metres = result.scene.mm_per_world_unit / 1000.0 / scale_of(head_from_world)
-    upright = result.mesh.transformed(head_from_world)
-    return Mesh(upright.vertices * metres, upright.faces, upright.colors)
+    return mesh.transformed(np.diag([metres, metres, metres, 1.0]) @ head_from_world)
 
 
 def _write_fit(file: Path, result: Reconstruction) -> None:

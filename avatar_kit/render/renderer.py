@@ -25,7 +25,7 @@ class Rendering:
         depth: along the optical axis, inf where nothing is hit.
         points: the hit in the mesh's frame.
         face: index of the hit face, -1 for none.
-        colors: sRGB in [0, 1], or None for a mesh without colours.
+        colors: sRGB in [0, 1], of the mesh's texture or its vertices; None for a mesh without colours.
     """
 
     mask: Array
@@ -37,13 +37,33 @@ class Rendering:
 
 
 def vertex_normals(mesh: Mesh) -> Array:
-    """Unit normals per vertex (V, 3): means of the faces' normals, weighted by area."""
+    """Unit normals per vertex (V, 3): means of the faces' normals, weighted by area.
+
+    Vertices that are double on the seams of a texture count as one.
+    """
+    faces, whole = mesh.faces, slice(None)
+    if mesh.texture is not None:
+        _, whole = np.unique(mesh.vertices, axis=0, return_inverse=True)
+        faces = whole[faces]
     corners = mesh.vertices[mesh.faces]
     area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     total = np.zeros_like(mesh.vertices, dtype=np.float64)
     for corner in range(3):
-        np.add.at(total, mesh.faces[:, corner], area_normals)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20)
+        np.add.at(total, faces[:, corner], area_normals)
+    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20))[whole]
+
+
+def look_up(image: Array, uv: Array) -> Array:
+    """Bilinear values (N, C) of `image` (H, W, C) at `uv` (N, 2), (0, 0) its lower left corner; beyond the edge, the edge's."""
+    height, width = image.shape[:2]
+    x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)
+    y = np.clip((1 - uv[:, 1]) * height - 0.5, 0, height - 1)
+    left, top = np.minimum(x.astype(int), max(width - 2, 0)), np.minimum(y.astype(int), max(height - 2, 0))
+    right, low = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    across, down = (x - left)[:, None], (y - top)[:, None]
+    upper = image[top, left] * (1 - across) + image[top, right] * across
+    lower = image[low, left] * (1 - across) + image[low, right] * across
+    return upper * (1 - down) + lower * down
 
 
 class Renderer:
@@ -90,15 +110,17 @@ class Renderer:
         axis = camera.world_from_camera[:3, 2]
         shape = (camera.height, camera.width)
         colors = None
-        if mesh.colors is not None:
-            colors = ((weights[..., None] * mesh.colors[corners]).sum(1) * mask[:, None]).reshape(*shape, 3)
+        if mesh.texture is not None:
+            colors = look_up(mesh.texture.image, (weights[..., None] * mesh.texture.uv[corners]).sum(1))
+        elif mesh.colors is not None:
+            colors = (weights[..., None] * mesh.colors[corners]).sum(1)
         return Rendering(
             mask=mask.reshape(shape),
             normals=normals_cam.reshape(*shape, 3).astype(np.float32),
             depth=np.where(mask, distance * (directions @ axis), np.inf).reshape(shape),
             points=(origins + directions * distance[:, None]).reshape(*shape, 3),
             face=face.reshape(shape),
-            colors=colors,
+            colors=None if colors is None else (colors * mask[:, None]).reshape(*shape, 3),
         )
 
 

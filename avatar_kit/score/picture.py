@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.recon.pipeline import Reconstruction
-from avatar_kit.recon.preview import clay
 from avatar_kit.recon.rays import shrink
+from avatar_kit.render.picture import clay
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Mesh, Reference
 
