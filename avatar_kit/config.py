@@ -119,6 +119,16 @@ class SilhouetteConfig:
 
 
 @dataclass(frozen=True)
+class CamerasConfig:
+    """Cameras that are refined with the head: a rigid motion each, which stays near where the camera is stated."""
+
+    refine: bool = False
+    rotation_std_deg: float = 3.0
+    translation_std: float = 0.1  # units, at the head
+    learning_rate: float = 1e-3  # during the fit, radians and units
+
+
+@dataclass(frozen=True)
 class MeshConfig:
     """Extraction of the mesh."""
 
@@ -183,6 +193,7 @@ class Config:
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
+    cameras: CamerasConfig = dataclasses.field(default_factory=CamerasConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     texture: TextureConfig = dataclasses.field(default_factory=TextureConfig)
     normals: NormalsConfig = dataclasses.field(default_factory=NormalsConfig)

@@ -108,7 +108,7 @@ def step(field: IdrField, colors: IdrColors, bank: RayBank, pose: HeadPose, gene
     """The loss of one step (their equations 3 and 8 to 11)."""
     world = bank.draw(RAYS, 0.5, generator)
     with torch.no_grad():
-        origins, directions, _ = pose.rays(world.origins, world.directions, world.normals)
+        origins, directions, _ = pose.rays(world)
         found = sphere_trace(field, origins, directions).crossings
     on = (found.hit & world.inside).nonzero()[:, 0]
     at = (origins[on] + found.depth[on, None] * directions[on]).requires_grad_()

@@ -21,6 +21,7 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
 @click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
+@click.option("--refine-cameras", is_flag=True, help="Move the cameras too, a little, so that the photos agree.")
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
 @click.option("--usd", is_flag=True, help="Write avatar.usdc too (needs usd-core).")
@@ -28,8 +29,8 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def recon(
-    scenes: tuple[Path, ...], views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str, seconds: float,
-    backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    scenes: tuple[Path, ...], views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str,
+    refine_cameras: bool, seconds: float, backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
     """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout); of several, one after another.
 
@@ -43,6 +44,8 @@ def recon(
             check_output(each, overwrite)
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
+    if refine_cameras:
+        overrides = (*overrides, "cameras.refine=true")
     config = resolve_config(preset, overrides)
     if usd:
         from avatar_kit.backends import pick

@@ -38,6 +38,7 @@ class FittedHead:
     latent: Tensor
     radiance: RadianceField
     head_from_world: Array
+    cameras: Array | None  # rigid motion of the head frame for the rays of each photo, (P, 4, 4), where cameras were refined
     lowest_seen: float  # height y, head frame, of the lowest hit: below it no photo says anything
     curve: list[dict[str, float]]
     steps: int
@@ -68,7 +69,7 @@ def fit(
     mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
     code = nn.Parameter(start.code.to(device, copy=True))
     latent = (mean + basis @ code).detach()
-    pose = HeadPose(start.head_from_world, device)
+    pose = HeadPose(start.head_from_world, device, start.cameras)
     radiance = RadianceField(config.radiance)
     radiance.initialise(generator)
     radiance.to(device)
@@ -94,7 +95,7 @@ def fit(
 
         # Rays -> first crossings
         world = bank.draw(rays_per_step, config.rays.inside_share, generator)
-        origins, directions, target = pose.rays(world.origins, world.directions, world.normals)
+        origins, directions, target = pose.rays(world)
         latent = mean + basis @ code
         condition = field.condition(latent[None])
         crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
@@ -137,7 +138,7 @@ def fit(
             break
     field.requires_grad_(False)
     read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
-    return FittedHead(field, latent.detach(), radiance, pose.matrix(), float(lowest), read, step + 1)
+    return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), float(lowest), read, step + 1)
 
 
 def _optimizer(
@@ -145,13 +146,15 @@ def _optimizer(
 ) -> torch.optim.Optimizer:
     fit = config.fit
     decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
+    head, cameras = ([p for name, p in pose.named_parameters() if name.startswith("camera") == own] for own in (False, True))
     field.requires_grad_(True)
     grid_rate = fit.learning_rate_grid * (fit.grid_rate_without_normals + (1.0 - fit.grid_rate_without_normals) * trust)
     groups = [
         {"name": "code", "params": [code], "lr": fit.learning_rate_latent},
         {"name": "grids", "params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},
         {"name": "decoder", "params": decoder, "lr": fit.learning_rate_decoder},
-        {"name": "pose", "params": list(pose.parameters()), "lr": config.silhouette.pose_learning_rate},
+        {"name": "pose", "params": head, "lr": config.silhouette.pose_learning_rate},
+        {"name": "cameras", "params": cameras, "lr": config.cameras.learning_rate},
         {"name": "radiance", "params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)

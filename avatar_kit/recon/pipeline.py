@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ class Reconstruction:
     """What a scene became.
 
     Attributes:
+        scene: with what was predicted, and its cameras refined where that was asked for.
         mesh: world frame and unit, with vertex colours.
         avatar: the same for viewers: fewer triangles, with a texture.
         fitted: the field, its latent and the pose.
@@ -71,6 +72,7 @@ class Reconstruction:
             "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
             "curve": self.fitted.curve,
             "head_from_world": self.fitted.head_from_world.tolist(),
+            "world_from_camera": [photo.camera.world_from_camera.tolist() for photo in self.scene.photos],
             "mm_per_world_unit": self.scene.mm_per_world_unit,
             "backends": {"extract": pick_extractor(self.config.mesh, self.device), "render": pick("render", self.device)},
             "vertices": len(self.mesh.vertices), "faces": len(self.mesh.faces), "avatar_faces": len(self.avatar.faces),
@@ -116,12 +118,13 @@ def reconstruct(
         clock = time.perf_counter()
     rough = align(scene, prior.mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
-    start = solve_start(bank, prior, rough, config.start, config.rays)
+    start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     fitted = fit(bank, prior, config, start, generator, seconds=seconds, on_step=on_step)
     spent["fit"] = time.perf_counter() - clock
+    scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
     mesh = head_mesh(fitted, scene, config)
     if len(mesh.faces) == 0:
@@ -146,6 +149,18 @@ def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) ->
     if isinstance(normal_net, str):
         normal_net = load_estimator(None if normal_net == "default" else Path(normal_net), device=device)
     return functools.partial(predict_scene, net=normal_net)
+
+
+def with_refined_cameras(scene: Scene, fitted: FittedHead) -> Scene:
+    """The scene with its cameras where the fit put them: rays of photo i went through camera_i @ head_from_world."""
+    if fitted.cameras is None:
+        return scene
+    world_from_head = np.linalg.inv(fitted.head_from_world)
+    photos = []
+    for photo, motion in zip(scene.photos, fitted.cameras, strict=True):
+        moved = world_from_head @ motion @ fitted.head_from_world @ photo.camera.world_from_camera
+        photos.append(replace(photo, camera=replace(photo.camera, world_from_camera=moved)))
+    return replace(scene, photos=tuple(photos))
 
 
 def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:

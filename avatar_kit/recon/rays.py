@@ -27,6 +27,7 @@ class Rays:
         colors: sRGB, (N, 3).
         normals: outward unit normal in the world frame, (N, 3), zero where the photo gives none.
         confidence: of the normal, in [0, 1], (N,).
+        photo: number of its photo in the scene, (N,) int64.
     """
 
     origins: Tensor
@@ -35,6 +36,7 @@ class Rays:
     colors: Tensor
     normals: Tensor
     confidence: Tensor
+    photo: Tensor
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -64,12 +66,12 @@ class RayBank:
 
     def __init__(self, scene: Scene, longer_side: int, device: torch.device) -> None:
         photos = [shrink(photo, longer_side) for photo in scene.photos]
-        self.rays = _concatenate([_rays_of(photo, device) for photo in photos])
+        self.rays = _concatenate([_rays_of(photo, number, device) for number, photo in enumerate(photos)])
         inside = np.concatenate([photo.mask.ravel() for photo in photos])
         outline = np.concatenate([_outline(photo.mask).ravel() for photo in photos])
         groups = (inside, outline & ~inside, ~outline & ~inside)
         self._inside, self._outline, self._elsewhere = (torch.from_numpy(np.flatnonzero(g)).to(device) for g in groups)
-        self._borders = [_border_rays(photo, device) for photo in photos]
+        self._borders = [_border_rays(photo, number, device) for number, photo in enumerate(photos)]
         self.photos = len(photos)
         known = (self.rays.normals != 0).any(-1)
         self.has_normals = bool(known.any())
@@ -106,7 +108,7 @@ def _spread(total: int, count: int, generator: torch.Generator | None = None, *,
     return ((torch.arange(count, dtype=torch.float64, device=device) * golden + start) % 1.0 * total).long()
 
 
-def _border_rays(photo: Photo, device: torch.device) -> Rays:
+def _border_rays(photo: Photo, number: int, device: torch.device) -> Rays:
     """Rays through the edges between a pixel of the mask and a neighbour that is not."""
     mask = photo.mask
     rows, columns = np.nonzero(mask[:, 1:] != mask[:, :-1])
@@ -116,10 +118,10 @@ def _border_rays(photo: Photo, device: torch.device) -> Rays:
     origins, directions = photo.camera.rays(np.concatenate([upright, level]))
     nothing = torch.zeros(len(origins), 3, device=device)
     origins, directions = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (origins, directions))
-    return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing, nothing[:, 0])
+    return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing, nothing[:, 0], torch.full((len(origins),), number, device=device))
 
 
-def _rays_of(photo: Photo, device: torch.device) -> Rays:
+def _rays_of(photo: Photo, number: int, device: torch.device) -> Rays:
     origins, directions = photo.camera.rays(photo.camera.pixel_grid().reshape(-1, 2))
     normals = np.zeros((photo.mask.size, 3))
     if photo.normals is not None:
@@ -131,7 +133,8 @@ def _rays_of(photo: Photo, device: torch.device) -> Rays:
 
     inside = torch.from_numpy(photo.mask.ravel().copy()).to(device)
     confidence = np.ones(photo.mask.size) if photo.confidence is None else photo.confidence.ravel()
-    return Rays(tensor(origins), tensor(directions), inside, tensor(photo.image.reshape(-1, 3)), tensor(normals), tensor(confidence))
+    colors, numbers = tensor(photo.image.reshape(-1, 3)), torch.full((photo.mask.size,), number, device=device)
+    return Rays(tensor(origins), tensor(directions), inside, colors, tensor(normals), tensor(confidence), numbers)
 
 
 def _concatenate(parts: list[Rays]) -> Rays:

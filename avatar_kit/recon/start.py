@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from avatar_kit.config import RaysConfig, StartConfig
+from avatar_kit.config import CamerasConfig, RaysConfig, StartConfig
+from avatar_kit.conventions import similarity
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.pose import HeadPose
@@ -27,6 +29,7 @@ _LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from
 _HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
 _OUTLINE_SAMPLES = 96  # along a ray, for its closest point
 _LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
+_CAMERA = 6  # of a camera that is refined: the pose's without the scale
 _POSE = 7  # translation (units), rotation vector (radians), log scale: a small similarity of the head frame
 
 
@@ -37,20 +40,23 @@ class Start(NamedTuple):
         head_from_world: similarity (4, 4).
         code: w (K,), in standard deviations of the training latents.
         log_scale: of the scale that was added to the rough pose's.
+        cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
     """
 
     head_from_world: Array
     code: Tensor
     log_scale: float
+    cameras: Array | None = None
 
 
 class Residuals(NamedTuple):
-    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,) and the robust `cost`."""
+    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,), the robust `cost`, and each one's `photo` (R,)."""
 
     values: Tensor
     jacobian: Tensor
     weights: Tensor
     cost: float
+    photo: Tensor
 
 
 class PosedHead:
@@ -65,12 +71,12 @@ class PosedHead:
         """Become the head of another code in another pose."""
         self.latent = self.mean + self.basis @ to.code
         self.cache.refresh(self.latent)
-        self._pose = HeadPose(to.head_from_world, self.mean.device)
+        self._pose = HeadPose(to.head_from_world, self.mean.device, to.cameras)
 
     @torch.no_grad()
     def rays(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
         """Origins, directions and normals (N, 3) of world rays in the head frame."""
-        return self._pose.rays(rays.origins, rays.directions, rays.normals)
+        return self._pose.rays(rays)
 
     def conditions(self, count: int) -> Tensor:
         """What the latent adds to the decoder's first layer, once for each of `count` points, to differentiate by."""
@@ -81,18 +87,25 @@ class PosedHead:
         return by_condition @ self.field.latent_weight @ self.basis
 
 
-def solve_start(bank: RayBank, prior: HeadPrior, head_from_world: Array, config: StartConfig, rays_config: RaysConfig) -> Start:
+def solve_start(
+    bank: RayBank, prior: HeadPrior, head_from_world: Array, config: StartConfig, rays_config: RaysConfig,
+    cameras: CamerasConfig | None = None,
+) -> Start:  # fmt: skip
     """Refine a rough pose and find the latent.
 
     Args:
         bank: rays of the photos; their device is the computation's.
         head_from_world: rough similarity (4, 4), within some 20 mm and 15 degrees.
+        cameras: refine those of several photos too, if it says so.
     """
+    cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
     outline = bank.outline(config.outline_rays)
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     scale_weight = config.scale_std**-2
-    now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0)
+    still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
+    now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
+    shape = torch.arange(_POSE, _POSE + len(now.code), device=head.mean.device)  # unknowns that wait for the pose
     best, lowest, damping = now, float("inf"), config.damping
     normal = rhs = torch.empty(0)
     for step in range(config.steps + 1):
@@ -102,17 +115,20 @@ def solve_start(bank: RayBank, prior: HeadPrior, head_from_world: Array, config:
         if subject is not None:
             parts.append(normal_residuals(head, subject, config, rays_config))
         cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
+        cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
         if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
-            normal, rhs = _normal_equations(parts, now, scale_weight)
+            normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:
             damping *= 10.0
         if step < config.steps:
-            free = _POSE if step < config.pose_steps else len(rhs)
             damped = normal + torch.diag(damping * normal.diagonal())
-            update = torch.zeros_like(rhs)
-            update[:free] = -torch.linalg.solve(damped[:free, :free], rhs[:free])
-            now = _moved(best, update)
+            held = rhs.clone()
+            if step < config.pose_steps:
+                damped[shape] = 0.0
+                damped[shape, shape] = 1.0
+                held[shape] = 0.0
+            now = _moved(best, -torch.linalg.solve(damped, held))
     return best
 
 
@@ -133,7 +149,7 @@ def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: f
     jacobian = torch.cat([*by_pose, head.by_code(by_condition)], dim=-1) / steepness[:, None]
     weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
     robust, cost = _geman_mcclure(values.square(), width)
-    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()))
+    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()), rays.photo[use])
 
 
 def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
@@ -156,7 +172,8 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = _geman_mcclure(values.square().sum(-1), config.normal_width)
-    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), float((weights * cost).sum()))
+    cost = float((weights * cost).sum())
+    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), cost, rays.photo[use].repeat(3))
 
 
 def _region_weights(points: Tensor) -> Tensor:
@@ -171,26 +188,55 @@ def _geman_mcclure(squared: Tensor, width: float) -> tuple[Tensor, Tensor]:
     return ratio.pow(-2), squared / ratio
 
 
-def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float) -> tuple[Tensor, Tensor]:
-    size = _POSE + len(now.code)
+def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:
+    """Of pose, code and, where they are refined, the cameras (six each)."""
+    shared = _POSE + len(now.code)
+    size = shared + (0 if now.cameras is None else _CAMERA * len(now.cameras))
     normal = 1e-6 * torch.eye(size, dtype=torch.float64, device=now.code.device)
     rhs = torch.zeros(size, dtype=torch.float64, device=now.code.device)
     for part in parts:
         jacobian = part.jacobian.double()
+        if now.cameras is not None:  # a camera moves its own rays as the pose moves all
+            own = torch.nn.functional.one_hot(part.photo, len(now.cameras)).double()
+            by_camera = own[:, :, None] * jacobian[:, None, :_CAMERA]
+            jacobian = torch.cat([jacobian, by_camera.flatten(1)], dim=1)
         weighted = jacobian * part.weights.double()[:, None]
         normal += weighted.T @ jacobian
         rhs += weighted.T @ part.values.double()
-    normal.diagonal()[_POSE:] += 1.0
-    rhs[_POSE:] += now.code
+    normal.diagonal()[_POSE:shared] += 1.0
+    rhs[_POSE:shared] += now.code
     normal[6, 6] += scale_weight
     rhs[6] += scale_weight * now.log_scale
+    if cameras is not None:
+        deviations, std = _camera_deviations(now, cameras), _camera_std(cameras)
+        normal.diagonal()[shared:] += torch.from_numpy(np.tile(std**-2, len(deviations))).to(normal)
+        rhs[shared:] += torch.from_numpy((deviations / std).ravel()).to(rhs)
     return normal, rhs
 
 
+def _camera_std(cameras: CamerasConfig) -> Array:
+    """Of translation (units) and rotation vector (radians), (6,)."""
+    return np.repeat([cameras.translation_std, np.radians(cameras.rotation_std_deg)], 3)
+
+
+def _camera_deviations(now: Start, cameras: CamerasConfig) -> Array:
+    """How far the cameras have moved, in standard deviations, (P, 6)."""
+    assert now.cameras is not None
+    turned = Rotation.from_matrix(now.cameras[:, :3, :3]).as_rotvec()
+    return np.concatenate([now.cameras[:, :3, 3], turned], axis=1) / _camera_std(cameras)
+
+
 def _moved(start: Start, update: Tensor) -> Start:
-    pose = HeadPose(start.head_from_world, update.device)
-    with torch.no_grad():
-        pose.translation.copy_(update[:3])
-        pose.rotation.copy_(update[3:6])
-        pose.log_scale.copy_(update[6])
-    return Start(np.asarray(pose.matrix()), start.code + update[_POSE:].float(), start.log_scale + float(update[6]))
+    shared = _POSE + len(start.code)
+    small = _small(update[:_POSE])
+    cameras = start.cameras
+    if cameras is not None:  # what moves all rays comes first, then their own camera's motion
+        own = np.stack([_small(part) for part in update[shared:].reshape(-1, _CAMERA)])
+        cameras = own @ small @ cameras @ np.linalg.inv(small)
+    return Start(small @ start.head_from_world, start.code + update[_POSE:shared].float(), start.log_scale + float(update[6]), cameras)
+
+
+def _small(parameters: Tensor) -> Array:
+    """The similarity of a translation, a rotation vector and, where there is a seventh parameter, a log scale."""
+    p = parameters.double().cpu().numpy()
+    return similarity(float(np.exp(p[6])) if len(p) > _CAMERA else 1.0, Rotation.from_rotvec(p[3:6]).as_matrix(), p[:3])

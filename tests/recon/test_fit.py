@@ -19,7 +19,7 @@ from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
 from avatar_kit.recon.pose import HeadPose
-from avatar_kit.recon.rays import RayBank, shrink
+from avatar_kit.recon.rays import RayBank, Rays, shrink
 from avatar_kit.recon.run_folder import write_run
 from avatar_kit.recon.surface import differentiable_hits
 from avatar_kit.render.renderer import Renderer
@@ -106,11 +106,28 @@ def test_pose_moves_rays_as_its_matrix_does(generator: torch.Generator) -> None:
         pose.log_scale.fill_(0.04)
     origins = torch.randn(5, 3, generator=generator) * 500
     directions = torch.nn.functional.normalize(torch.randn(5, 3, generator=generator), dim=-1)
-    o, d, n = pose.rays(origins, directions, directions)
+    nothing = torch.zeros(5)
+    rays = Rays(origins, directions, nothing > 0, directions, directions, nothing, torch.tensor([0, 1, 0, 1, 1]))
+    o, d, n = pose.rays(rays)
     expected = transform_points(pose.matrix(), origins.numpy())
     np.testing.assert_allclose(o.detach().numpy(), expected, atol=1e-4)
     np.testing.assert_allclose(d.detach().numpy(), directions.numpy() @ rotation_of(pose.matrix()).T, atol=1e-5)
     torch.testing.assert_close(d, n)
+
+    motions = np.stack([similarity(1.0, rotation_xyz_deg(4, -6, 2), np.array([0.1, 0, 0.05])), np.eye(4)])
+    moved = HeadPose(start, torch.device("cpu"), motions)
+    moved.load_state_dict({**moved.state_dict(), **pose.state_dict()})
+    with torch.no_grad():
+        moved.camera_rotations[1, 2] = 0.3
+    o, d, _ = moved.rays(rays)
+    matrices = moved.camera_matrices()
+    assert matrices is not None
+    np.testing.assert_allclose(matrices[0], motions[0], atol=1e-6)
+    np.testing.assert_allclose(rotation_of(matrices[1]), rotation_xyz_deg(0, 0, np.degrees(0.3)), atol=1e-6)
+    for i, photo in enumerate(rays.photo.tolist()):
+        total = matrices[photo] @ moved.matrix()
+        np.testing.assert_allclose(o[i].detach().numpy(), transform_points(total, origins[i].numpy()), atol=1e-4)
+        np.testing.assert_allclose(d[i].detach().numpy(), rotation_of(total) @ directions[i].numpy(), atol=1e-5)
 
 
 def test_alignment_does_not_care_about_the_world_frame() -> None:

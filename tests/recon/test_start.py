@@ -14,6 +14,7 @@ from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, simi
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.start import PosedHead, Residuals, Start, _moved, normal_residuals, outline_residuals, solve_start
 from avatar_kit.recon.surface import FieldCache
@@ -125,6 +126,41 @@ def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, w
 
     assert error_mm(found.code, between) < (0.3 if with_normals else 0.5) * error_mm(torch.zeros_like(code), off)
     np.testing.assert_array_equal(found.head_from_world, again.head_from_world)  # no chance in it
+
+
+def test_cameras_that_are_off_are_put_right(bank: RayBank, code: torch.Tensor) -> None:
+    """Each by some 2 degrees and 12 mm at the head; their common motion is the head's pose, so angles between cameras are judged."""
+    prior, config = load_prior(), dataclasses.replace(CONFIG.cameras, refine=True)
+    truth = np.linalg.inv(WORLD_FROM_HEAD)
+    turns = ([0.0, 2.0, 0.0], [1.5, -1.5, 0.0], [-1.0, 0.0, 2.0])
+    shifts = ([0.05, 0.0, 0.02], [0.0, -0.05, 0.0], [-0.05, 0.03, 0.0])
+    off = np.stack([similarity(1.0, rotation_xyz_deg(*turn), np.array(shift)) for turn, shift in zip(turns, shifts, strict=True)])
+    right, wrong = bank.rays, HeadPose(truth, CPU, off)
+    borders = bank._borders
+
+    def put(rays: Rays) -> Rays:
+        with torch.no_grad():
+            o, d, n = wrong.rays(rays)
+            o, d, n = HeadPose(WORLD_FROM_HEAD, CPU).rays(dataclasses.replace(rays, origins=o, directions=d, normals=n))
+        return dataclasses.replace(rays, origins=o, directions=d, normals=n)
+
+    bank.rays, bank._borders = put(right), [put(part) for part in borders]
+    try:
+        found = solve_start(bank, prior, truth, CONFIG.start, CONFIG.rays, config)
+        without = solve_start(bank, prior, truth, CONFIG.start, CONFIG.rays)
+    finally:
+        bank.rays, bank._borders = right, borders
+    assert without.cameras is None
+    assert found.cameras is not None
+
+    def angles_deg(motions: np.ndarray) -> np.ndarray:
+        """How far the motions of two cameras differ, for each pair."""
+        pairs = [motions[i][:3, :3].T @ motions[j][:3, :3] for i, j in ((0, 1), (0, 2), (1, 2))]
+        return np.degrees([np.arccos(np.clip((np.trace(pair) - 1) / 2, -1, 1)) for pair in pairs])
+
+    before, after = angles_deg(off), angles_deg(found.cameras @ off)
+    assert before.mean() > 2.5
+    assert after.mean() < 0.35 * before.mean()
 
 
 def test_outline_rays_run_between_inside_and_outside(bank: RayBank) -> None:
