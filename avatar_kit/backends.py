@@ -55,6 +55,7 @@ TABLE: dict[str, tuple[Backend, ...]] = {
     ),
     "query": (_WARP,),
     "usd": (Backend("usd-core", ("pxr.Usd", "Stage"), ("cpu", "cuda"), "Apache-2.0 (modified)", "pip install usd-core"),),
+    "heic": (Backend("pillow-heif", ("pillow_heif", "register_heif_opener"), ("cpu", "cuda"), "BSD-3-Clause", "pip install pillow-heif"),),
     "onnx": (Backend("onnxruntime", ("onnxruntime", "InferenceSession"), ("cpu", "cuda"), "MIT", "pip install onnxruntime"),),
 }
 
@@ -84,7 +85,7 @@ def obstacle(backend: Backend, device: str) -> str | None:
 
 
 def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
-    """Name of the backend for `operation` ("extract", "chamfer", "render", "query", "usd", "onnx") on `device`.
+    """Name of the backend for `operation` ("extract", "chamfer", "render", "query", "usd", "heic", "onnx") on `device`.
 
     Args:
         asked: force this one. Without, the first that works and is not for requests only.

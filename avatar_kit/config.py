@@ -115,6 +115,7 @@ class SilhouetteConfig:
 
     alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
     alpha_start: float = 300.0  # ... and at the start, from where it grows geometrically
+    outlier_width: float = 0.05  # units: silhouettes further off move the grids rather than latent and pose
     pose_learning_rate: float = 1e-3  # of the pose during the fit; 0 holds it
 
 
@@ -126,6 +127,10 @@ class CamerasConfig:
     rotation_std_deg: float = 3.0
     translation_std: float = 0.1  # units, at the head
     learning_rate: float = 1e-3  # during the fit, radians and units
+
+
+PLAIN_CAMERAS = CamerasConfig(refine=True, rotation_std_deg=6.0, translation_std=0.2)
+"""Of plain photos, whose cameras are estimated: most of the translation's error is depth."""
 
 
 @dataclass(frozen=True)

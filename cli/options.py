@@ -33,7 +33,8 @@ def resolve_config(preset: str, overrides: tuple[str, ...]) -> Config:
 
 def check_output(out: Path, overwrite: bool) -> None:
     """Refuse to replace a result that is already there."""
-    if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
+    contact = {"photos.json", "photos.png"}  # of `recon --check`: the result joins them
+    if out.exists() and not overwrite and (not out.is_dir() or {file.name for file in out.iterdir()} - contact):
         raise click.UsageError(f"{out} already exists. Give --overwrite to replace it, or another --out.")
 
 

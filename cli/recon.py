@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
-from typing import Any
 
 import click
+from avatar_kit_cli.maker import Maker, PhotoHints
 from avatar_kit_cli.options import check_output, parse_view_ids, preset_options, resolve_config
 
 _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
@@ -15,13 +14,18 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 
 @click.command()
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...", type=click.Path(path_type=Path))
-@click.option("--views", default=3, show_default=True, help="How many photos to use.")
+@click.option("--views", type=click.IntRange(1), help="How many photos to use.  [default: 3 of a scene, all plain photos]")
 @click.option("--view-ids", help="Exactly these photos, e.g. 0,2,3.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result; of several scenes, OUT/NAME each.")
 @click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
 @click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
-@click.option("--refine-cameras", is_flag=True, help="Move the cameras too, a little, so that the photos agree.")
+@click.option("--refine-cameras/--keep-cameras", default=None,
+              help="Move the cameras too, a little, so that the photos agree.  [default: only those of plain photos]")  # fmt: skip
+@click.option("--masks", type=click.Path(path_type=Path), help="Of plain photos: a folder with NAME.png, white on the subject.")
+@click.option("--focal-mm", type=float, help="Of plain photos: focal length, 35 mm equivalent.  [default: EXIF, else estimated]")
+@click.option("--person", type=click.IntRange(1), help="Of plain photos with several people: which, counted from the largest.")
+@click.option("--check", is_flag=True, help="Of plain photos: write photos.json and photos.png, what was understood, and stop.")
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
 @click.option("--usd", is_flag=True, help="Write avatar.usdc too (needs usd-core).")
@@ -29,13 +33,16 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @preset_options
 def recon(
-    scenes: tuple[Path, ...], views: int, view_ids: str | None, out: Path, prior_file: str, normal_net: str,
-    refine_cameras: bool, seconds: float, backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    scenes: tuple[Path, ...], views: int | None, view_ids: str | None, out: Path, prior_file: str, normal_net: str,
+    refine_cameras: bool | None, masks: Path | None, focal_mm: float | None, person: int | None, check: bool, seconds: float,
+    backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
-    """Reconstruct the head of SCENE, a folder of posed photos with masks (H3DS / IDR layout); of several, one after another.
+    """Reconstruct the head of SCENE: a folder of posed photos with masks (H3DS / IDR layout), a folder of plain photos of one
+    person, or one photo; of several, one after another.
 
     Writes mesh.ply (world frame and unit), avatar.glb (metres), preview.png, report.json and fit.safetensors. A result is
-    there whole or not at all; with --resume those that are there stay.
+    there whole or not at all; with --resume those that are there stay. Of plain photos, photos.json and photos.png come
+    first: they show which head, mask and cameras were found.
     """
     ids = parse_view_ids(view_ids)
     outs = _outputs(scenes, out)
@@ -44,14 +51,14 @@ def recon(
             check_output(each, overwrite)
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
-    if refine_cameras:
-        overrides = (*overrides, "cameras.refine=true")
     config = resolve_config(preset, overrides)
     if usd:
         from avatar_kit.backends import pick
 
         pick("usd")  # before minutes are spent
-    maker = Maker(prior_file, None if normal_net == "none" else normal_net, seconds, preset, config, device, seed, usd=usd)
+    hints = PhotoHints(masks, focal_mm, person, check)
+    network = None if normal_net == "none" else normal_net
+    maker = Maker(prior_file, network, seconds, preset, config, device, seed, usd=usd, hints=hints, refine_cameras=refine_cameras)
     failures: list[Exception] = []
     for scene, each in zip(scenes, outs, strict=True):
         if resume and (each / "report.json").is_file():
@@ -99,73 +106,3 @@ def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[s
     maker = Maker("default", None, math.inf, preset, resolve_config(preset, overrides), device, seed)
     for path in maker.make(scene, out, views, None):
         click.echo(path)
-
-
-class Maker:
-    """Reads, reconstructs, scores where there is a truth, and writes: scene after scene with one prior."""
-
-    def __init__(
-        self, prior_file: str, normal_net: str | None, seconds: float, preset: str, config: Any, device: str, seed: int, *,
-        usd: bool = False,
-    ) -> None:  # fmt: skip
-        from avatar_kit.backends import pick_device
-        from avatar_kit.prior.storage import load_prior
-
-        self._device = pick_device(device)
-        started = time.perf_counter()
-        self._prior = load_prior(prior_file, self._device)
-        self._load_seconds = time.perf_counter() - started
-        self._settings = dict(normal_net=normal_net, seconds=seconds, preset=preset, config=config, device=self._device, seed=seed)
-        self._steps, self._usd = config.fit.steps, usd
-
-    def make(self, scene: Path, out: Path, views: int, ids: list[int] | None) -> list[Path]:
-        """One scene; the paths of what was written."""
-        from avatar_kit.recon.pipeline import log, reconstruct
-        from avatar_kit.recon.run_folder import write_run
-        from avatar_kit.scene.h3ds import read_reference
-        from avatar_kit.scene.views import load_scene
-        from avatar_kit.score.picture import error_sheet
-        from avatar_kit.score.report import score_run, score_table
-
-        started = time.perf_counter()
-        loaded = load_scene(scene, views=views, view_ids=ids)
-        load_seconds = time.perf_counter() - started + self._load_seconds
-        self._load_seconds = 0.0  # the next scene finds the prior there
-        given = sum(photo.normals is not None for photo in loaded.photos)
-        log(f"{loaded.name}: {len(loaded.photos)} photos (views {list(loaded.view_ids)}), {given} with normal maps, on {self._device}")
-        with _progress(self._steps) as on_step:
-            result = reconstruct(loaded, prior=self._prior, on_step=on_step, **self._settings)
-        result.seconds["load"] = load_seconds
-        result.seconds["total"] += load_seconds
-        stages = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items() if name != "total")
-        log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}")
-        extra: dict[str, Any] = {}
-        pictures = {}
-        reference = read_reference(scene)
-        if reference is not None:
-            extra["scores"] = score_run(result, self._prior, reference)
-            log(score_table(extra["scores"]))
-            pictures["errors.png"] = error_sheet(result, reference)
-        return write_run(result, out, extra=extra, pictures=pictures, usd=self._usd)
-
-
-class _progress:
-    """A bar on stderr with the losses that matter."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    def __enter__(self) -> Any:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=self._steps, desc="fit", unit="step", leave=False, mininterval=0.5)
-        return self._on_step
-
-    def _on_step(self, step: int, state: dict[str, Any]) -> None:
-        self._bar.update()
-        if step % 20 == 0:
-            normal = float(state["terms"]["normal"].detach())
-            self._bar.set_postfix_str(f"normals {math.degrees(math.acos(max(-1.0, 1.0 - normal))):.1f} deg")
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()

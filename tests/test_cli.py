@@ -51,7 +51,7 @@ def test_recon_writes_its_paths_to_stdout_and_the_rest_to_stderr(tmp_path: Path)
 
 def test_several_scenes_share_a_call_and_a_finished_one_is_kept(tmp_path: Path) -> None:
     first, second = (Path(shutil.copytree(DEMO, tmp_path / name)) for name in ("one", "two"))
-    (second / "cameras.npz").unlink()
+    (second / "cameras.npz").write_text("no arrays")
     command = ["recon", first, second, "--views", "1", "--out", tmp_path / "out", *QUICK]
     done = run(*command)
     assert done.returncode == 3
@@ -68,6 +68,26 @@ def test_several_scenes_share_a_call_and_a_finished_one_is_kept(tmp_path: Path) 
     assert (tmp_path / "out/one/report.json").stat().st_mtime_ns == before
     assert (tmp_path / "out/two/mesh.ply").is_file()
     assert "named one" in run("recon", first, first, "--out", tmp_path / "x").stderr
+
+
+def test_plain_photos_are_checked_and_then_reconstructed(tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(DEMO / "image", tmp_path / "photos"))
+    out = tmp_path / "out"
+    checked = run("recon", photos, "--check", "--out", out)
+    assert checked.returncode == 0, checked.stderr
+    assert [Path(line).name for line in checked.stdout.splitlines()] == ["photos.json", "photos.png"]
+    assert "yaw" in checked.stderr
+    done = run("recon", photos, "--views", "2", "--out", out, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert {"mesh.ply", "avatar.glb", "report.json", "photos.json", "photos.png"} <= {file.name for file in out.iterdir()}
+    report = json.loads((out / "report.json").read_text())
+    assert report["normals"] == "predicted"
+    assert report["config"]["cameras"]["refine"] is True
+    stated = json.loads((out / "photos.json").read_text())["photos"]
+    moved = np.abs(np.array(report["world_from_camera"]) - [photo["world_from_camera"] for photo in stated])
+    assert 0 < moved.max() < 100  # mm
+    assert run("recon", photos, "--normals", "none", "--out", tmp_path / "x").returncode == 2
+    assert run("recon", DEMO, "--check", "--out", tmp_path / "x").returncode == 2
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ class Crop:
         side = max(round(side), _SMALLEST_PX)
         return cls(round(x - side / 2), round(y - side / 2), side)
 
+    def larger(self, times: float) -> Crop:
+        """The square `times` as long with the same middle."""
+        return Crop.around(self.left + self.side / 2, self.top + self.side / 2, times * self.side)
+
     def cut(self, image: Array, size: int) -> Array:
         """The crop of an image (H, W, 3) float32 as (size, size, 3), antialiased; beyond the edge, the edge goes on."""
         height, width = image.shape[:2]

@@ -18,6 +18,7 @@ from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_came
 from avatar_kit.types import Array, InputError, Scene
 
 _COARSE_PX = 256  # of the whole photo, in which a head may be small
+_WIDE = 1.6  # times the head's square: shoulders
 _BATCH = 4  # crops at once: bounds the memory
 _SHOWN_ERROR_DEG = 30.0  # is drawn black
 _GIVEN_ERROR_RAD = 0.05  # how far normals that are given count as wrong: against their precision ours is measured
@@ -74,14 +75,15 @@ class Prediction:
 
 def predict_normals(
     image: Array, net: Estimator, mask: Array | None = None, *, intrinsics: Array | None = None, flips: bool = True, name: str = "photo",
+    wide: bool = False,
 ) -> Prediction:  # fmt: skip
     """Maps of one photo (H, W, 3) in sRGB, [0, 1]; see `predict_photos`."""
-    return predict_photos([image], net, [mask], intrinsics=[intrinsics], flips=flips, names=[name])[0]
+    return predict_photos([image], net, [mask], intrinsics=[intrinsics], flips=flips, names=[name], wide=wide)[0]
 
 
 def predict_photos(
     images: Sequence[Array], net: Estimator, masks: Sequence[Array | None] | None = None, *,
-    intrinsics: Sequence[Array | None] | None = None, flips: bool = True, names: Sequence[str] = (),
+    intrinsics: Sequence[Array | None] | None = None, flips: bool = True, names: Sequence[str] = (), wide: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """Maps of photos.
 
@@ -92,6 +94,7 @@ def predict_photos(
             normals of a head off the photo's middle are off by a part of its angle from it.
         flips: average with the prediction of the mirrored photo.
         names: for messages.
+        wide: look at a larger square too, for what lies around the head; the head itself is from the closer look.
 
     Raises:
         InputError: no head in a photo, or maps of another frame than the camera's.
@@ -104,16 +107,23 @@ def predict_photos(
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
         maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
+        around = [crops[i].larger(_WIDE) for i in part]
+        beyond = (
+            forward(net, [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)], flips=flips) if wide else None
+        )
         for row, i in enumerate(part):
             shape = images[i].shape[:2]
             camera = stated[i] if stated[i] is not None else assumed_intrinsics(*shape)
-            found = _on_photo(maps, row, crops[i], shape, masks[i], camera if net.in_ray_frame else None)
+            frame = camera if net.in_ray_frame else None
+            found = _on_photo(maps, row, crops[i], shape, masks[i], frame)
+            if beyond is not None:
+                found = _joined(found, _on_photo(beyond, row, around[row], shape, masks[i], frame))
             check_frame(found.normals, found.mask, names[i], intrinsics=camera)
             predictions.append(found)
     return predictions
 
 
-def predict_scene(scene: Scene, net: Estimator) -> Scene:
+def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     """The scene with normals and their confidence for the photos that have none.
 
     Warns of photos whose maps cannot be right, and leaves them without.
@@ -125,7 +135,7 @@ def predict_scene(scene: Scene, net: Estimator) -> Scene:
     for photo in scene.photos:
         if photo.normals is None:
             try:
-                found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name)
+                found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=wide)
                 photo = replace(photo, normals=found.normals, confidence=found.confidence, coordinates=found.coordinates)
             except InputError as error:
                 failures.append(error)
@@ -182,6 +192,23 @@ def mirrored(maps: NormalMaps) -> NormalMaps:
     sign = torch.tensor([-1.0, 1.0, 1.0]).reshape(3, 1, 1)
     return NormalMaps(
         maps.normals.flip(-1) * sign, maps.foreground.flip(-1), maps.coordinates.flip(-1) * sign, maps.log_concentration.flip(-1)
+    )
+
+
+def _joined(near: Prediction, far: Prediction) -> Prediction:
+    """The closer look where it reaches, the wider one around it, which counts half."""
+    height, width = near.foreground.shape
+    there = near.crop.paste(np.ones((8, 8), np.float32), height, width) > 0.5
+
+    def join(a: Array, b: Array) -> Array:
+        return np.where(there if a.ndim == 2 else there[..., None], a, b)
+
+    return Prediction(
+        normals=join(near.normals, far.normals),
+        foreground=join(near.foreground, far.foreground),
+        coordinates=join(near.coordinates, far.coordinates),
+        confidence=join(near.confidence, 0.5 * far.confidence),
+        crop=near.crop,
     )
 
 

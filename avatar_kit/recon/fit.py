@@ -112,7 +112,9 @@ def fit(
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
         off = (off & (world.inside | (crossings.closest_value < _NEAR_SILHOUETTE))).nonzero()[:, 0]
         closest = origins[off] + directions[off] * crossings.closest_depth[off, None]
-        terms["mask"] = losses.mask_loss(field(closest, condition), world.inside[off], alpha, len(world))
+        share = _outlier_weight(crossings.closest_value[off], silhouette.outlier_width)[:, None]
+        closest, shape = (x.detach() + share * (x - x.detach()) for x in (closest, condition))
+        terms["mask"] = losses.mask_loss(field(closest, shape), world.inside[off], alpha, len(world))
 
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
         terms["latent"] = losses.latent_loss(code)
@@ -139,6 +141,12 @@ def fit(
     field.requires_grad_(False)
     read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
     return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), float(lowest), read, step + 1)
+
+
+def _outlier_weight(distance: Tensor, width: float) -> Tensor:
+    """How much a silhouette that is off by `distance` (N,) moves latent and pose: hair and clothes that no head of the prior
+    has would bend all of it, and are left to the grids. Geman and McClure's weight, as in `recon.start`."""
+    return (1.0 + distance.square() / width**2).pow(-2)
 
 
 def _optimizer(

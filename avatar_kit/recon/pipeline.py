@@ -111,11 +111,11 @@ def reconstruct(
     predict = _predictor(scene, normal_net, device)
     warm_up(prior, config, device)
     clock, spent = time.perf_counter(), {}
-    normals = "given" if any(photo.normals is not None for photo in scene.photos) else "none"
     if predict is not None:
-        scene, normals = predict(scene), "predicted" if normals == "none" else "given and predicted"
+        scene = predict(scene)
         spent["normals"] = time.perf_counter() - clock
         clock = time.perf_counter()
+    normals = _origin_of_normals(scene)
     rough = align(scene, prior.mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
     start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
@@ -137,6 +137,13 @@ def reconstruct(
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
     return Reconstruction(scene, mesh, avatar, fitted, rough, normals, spent, preset, config, seed, device)
+
+
+def _origin_of_normals(scene: Scene) -> str:
+    """Those that are predicted have a confidence."""
+    there = [photo for photo in scene.photos if photo.normals is not None]
+    origins = {"given" if photo.confidence is None else "predicted" for photo in there}
+    return " and ".join(sorted(origins)) or "none"
 
 
 def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) -> Callable[[Scene], Scene] | None:

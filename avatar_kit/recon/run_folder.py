@@ -31,6 +31,7 @@ def write_run(
     *,
     extra: dict[str, Any] | None = None,
     pictures: Mapping[str, Image] | None = None,
+    texts: Mapping[str, str] | None = None,
     usd: bool = False,
 ) -> list[Path]:
     """Write a run's folder whole or not at all: it is made beside `out` and moved there.
@@ -38,6 +39,7 @@ def write_run(
     Args:
         extra: entries to add to report.json.
         pictures: more pictures by file name.
+        texts: more text files by file name.
         usd: write avatar.usdc too; needs usd-core.
 
     Returns:
@@ -53,6 +55,8 @@ def write_run(
             write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
         for name, picture in {"preview.png": preview_sheet(result), **(pictures or {})}.items():
             picture.save(part / name, optimize=True)
+        for name, text in (texts or {}).items():
+            (part / name).write_text(text)
         report = result.report() | (extra or {})
         (part / "report.json").write_text(json.dumps(report, indent=1))
         _write_fit(part / "fit.safetensors", result)
@@ -62,7 +66,16 @@ def write_run(
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    files = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *(pictures or {}), *["avatar.usdc"] * usd]
+    files = [
+        "mesh.ply",
+        "avatar.glb",
+        "preview.png",
+        "report.json",
+        "fit.safetensors",
+        *(pictures or {}),
+        *(texts or {}),
+        *["avatar.usdc"] * usd,
+    ]
     return [out / name for name in files]
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from avatar_kit.backends import pick
 from avatar_kit.types import Array, InputError
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif")
 SMALLEST_PX = 32  # of the shorter side
 LONGEST_PX = 2048  # larger photos are shrunk: a head's crop is 256 px
+FULL_FRAME_DIAGONAL_MM = 43.27
 _MOST_PIXELS = 150_000_000  # that are decoded whole, 450 MB; JPEGs shrink while they are decoded
 
 
@@ -24,11 +28,13 @@ class PhotoFile:
         image: sRGB in [0, 1], (H, W, 3) float32, turned upright.
         mask: from an alpha channel, (H, W) bool, or None.
         shrunk: pixels of this image per pixel of the file, at most 1.
+        focal_px: of this image, from the file's EXIF, or None.
     """
 
     image: Array
     mask: Array | None
     shrunk: float
+    focal_px: float | None = None
 
 
 def read_photo(file: Path, *, longest: int = LONGEST_PX) -> PhotoFile:
@@ -36,9 +42,14 @@ def read_photo(file: Path, *, longest: int = LONGEST_PX) -> PhotoFile:
 
     Raises:
         InputError: not there, no picture, damaged, too small or too large.
+        BackendMissing: HEIC without pillow-heif.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file. Give a photo, as JPEG or PNG.")
+    if file.suffix.lower() in (".heic", ".heif"):
+        pick("heic")
+        register = importlib.import_module("pillow_heif").register_heif_opener
+        register()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
@@ -62,6 +73,7 @@ def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
         picture.draft(picture.mode, (longest, longest))
     if picture.width * picture.height > _MOST_PIXELS:
         raise InputError(f"{file}: is {width} x {height} pixels; shrink it to at most {_MOST_PIXELS // 10**6} million.")
+    focal = focal_35mm(picture)
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith("I") or upright.mode == "F":  # Pillow would clip 16 bits to white
         upright = _eight_bits(upright)
@@ -78,7 +90,32 @@ def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
     mask = None if alpha is None else np.asarray(alpha) > 127
     if mask is not None and (mask.all() or not mask.any()):
         mask = None  # an alpha channel that says nothing
-    return PhotoFile(np.asarray(upright, np.float32) / 255, mask, max(upright.size) / max(width, height))
+    focal_px = None if focal is None else focal * float(np.hypot(*upright.size)) / FULL_FRAME_DIAGONAL_MM
+    return PhotoFile(np.asarray(upright, np.float32) / 255, mask, max(upright.size) / max(width, height), focal_px)
+
+
+def focal_35mm(picture: Image.Image) -> float | None:
+    """The focal length of a full-frame camera with the photo's diagonal angle of view, mm, from EXIF; None where it is silent."""
+    details = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    equivalent = _positive(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
+    if equivalent is not None:
+        return equivalent
+    focal, density = (_positive(details.get(tag)) for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution))
+    unit = {2: 25.4, 3: 10.0, 4: 1.0}.get(details.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
+    width = _positive(details.get(ExifTags.Base.ExifImageWidth))
+    if focal is None or density is None or unit is None or width is None:
+        return None
+    sensor_width = width / density * unit  # mm; the diagonal follows from the photo's proportions
+    sensor_diagonal = sensor_width * float(np.hypot(*picture.size)) / max(picture.size)
+    return focal * FULL_FRAME_DIAGONAL_MM / sensor_diagonal
+
+
+def _positive(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if np.isfinite(number) and number > 0 else None
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

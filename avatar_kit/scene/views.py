@@ -39,11 +39,15 @@ def choose_views(folder: H3dsFolder, count: int) -> list[int]:
     if count == len(available):
         return available
     yaw_pitch = _camera_angles(folder)
-    layout = PAPER_LAYOUT.get(count) or [(yaw, 0) for yaw in _spread(count)]
-    wanted = np.array(layout, float)
-    cost = np.linalg.norm((yaw_pitch[None] - wanted[:, None] + 180) % 360 - 180, axis=-1)
+    return [available[row] for row in nearest_to_layout(yaw_pitch, count)]
+
+
+def nearest_to_layout(yaw_pitch_deg: Array, count: int) -> list[int]:
+    """Rows of (N, 2) camera angles that come nearest to the paper's layout of `count` views, in its order."""
+    wanted = np.array(PAPER_LAYOUT.get(count) or [(yaw, 0) for yaw in _spread(count)], float)
+    cost = np.linalg.norm((yaw_pitch_deg[None] - wanted[:, None] + 180) % 360 - 180, axis=-1)
     rows, columns = linear_sum_assignment(cost)
-    return [available[column] for column in columns[np.argsort(rows)]]
+    return columns[np.argsort(rows)].tolist()
 
 
 def _spread(count: int) -> Array:

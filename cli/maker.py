@@ -1,0 +1,173 @@
+"""Scene after scene: read, reconstruct, score where there is a truth, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from avatar_kit.photos.scene import PlainScene
+    from avatar_kit.recon.pipeline import Reconstruction
+    from avatar_kit.types import Scene
+
+_PHOTOS_JSON, _PHOTOS_PNG = "photos.json", "photos.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoHints:
+    """What the user says about plain photos; see `avatar_kit.photos.scene.scene_from_photos`.
+
+    Attributes:
+        check: stop when they are understood.
+    """
+
+    masks: Path | None = None
+    focal_mm: float | None = None
+    person: int | None = None
+    check: bool = False
+
+
+class Maker:
+    """What all scenes of a command share: prior, network, settings."""
+
+    def __init__(
+        self, prior_file: str, normal_net: str | None, seconds: float, preset: str, config: Any, device: str, seed: int, *,
+        usd: bool = False, hints: PhotoHints | None = None, refine_cameras: bool | None = None,
+    ) -> None:  # fmt: skip
+        from avatar_kit.backends import pick_device
+        from avatar_kit.prior.storage import load_prior
+
+        self._device = pick_device(device)
+        started = time.perf_counter()
+        self._prior = load_prior(prior_file, self._device)
+        self._load_seconds = time.perf_counter() - started
+        self._settings = dict(normal_net=normal_net, seconds=seconds, preset=preset, device=self._device, seed=seed)
+        self._config, self._refine_cameras = config, refine_cameras
+        self._usd, self._hints = usd, hints or PhotoHints()
+
+    def make(self, path: Path, out: Path, views: int | None, ids: list[int] | None) -> list[Path]:
+        """One scene, or plain photos; the paths of what was written."""
+        from avatar_kit.photos.folder import is_plain
+        from avatar_kit.recon.pipeline import log
+        from avatar_kit.scene.views import load_scene
+
+        started = time.perf_counter()
+        if is_plain(path):
+            plain = self._understand(path, views, ids)
+            extra = self._write_photos(plain, out)
+            if self._hints.check:
+                return [out / name for name in (_PHOTOS_JSON, _PHOTOS_PNG)]
+            from avatar_kit.config import PLAIN_CAMERAS
+
+            config = dataclasses.replace(self._config, cameras=PLAIN_CAMERAS) if self._refine_cameras is not False else self._config
+            return self._finish(plain.scene, None, out, config, time.perf_counter() - started, extra)
+        if self._hints.check:
+            raise click.UsageError(f"--check is for plain photos; {path} states its cameras.")
+        scene = load_scene(path, views=views or 3, view_ids=ids)
+        given = sum(photo.normals is not None for photo in scene.photos)
+        log(f"{scene.name}: {len(scene.photos)} photos (views {list(scene.view_ids)}), {given} with normal maps, on {self._device}")
+        config = self._config
+        if self._refine_cameras is not None:
+            config = dataclasses.replace(config, cameras=dataclasses.replace(config.cameras, refine=self._refine_cameras))
+        return self._finish(scene, path, out, config, time.perf_counter() - started, ({}, {}))
+
+    def _understand(self, path: Path, views: int | None, ids: list[int] | None) -> PlainScene:
+        from tqdm import tqdm
+
+        from avatar_kit.normals.storage import load_estimator
+        from avatar_kit.photos.scene import scene_from_photos
+        from avatar_kit.recon.pipeline import log
+
+        network = self._settings["normal_net"]
+        if network is None:
+            raise click.UsageError(f"{path}: plain photos need the network that finds heads. Leave --normals none out, or add cameras.npz.")
+        if ids is not None:
+            raise click.UsageError("--view-ids is for scenes with cameras; of plain photos, give a folder with those that you want.")
+        net = load_estimator(None if network == "default" else Path(network), device=self._device)
+        hints = self._hints
+        with tqdm(desc="photos", unit="photo", leave=False) as bar:
+            plain = scene_from_photos(
+                path, net, views=views, masks=hints.masks, focal_mm=hints.focal_mm, person=hints.person, on_photo=lambda: bar.update()
+            )
+        for seen in plain.understood:
+            angles = f"yaw {seen.yaw_deg:+.0f}, pitch {seen.pitch_deg:+.0f} deg, {seen.distance_mm / 10:.0f} cm away"
+            log(f"{seen.name}: {'; '.join([angles, *seen.notes])}")
+        for name, reason in plain.left_out.items():
+            log(f"{name}: left out: {reason}")
+        for note in plain.notes:
+            log(note)
+        return plain
+
+    def _write_photos(self, plain: PlainScene, out: Path) -> tuple[dict[str, Any], dict[str, str]]:
+        """photos.json and photos.png, at once; what is to be kept when the result takes their place."""
+        from avatar_kit.config import MeshConfig
+        from avatar_kit.mesh.extraction import extract
+        from avatar_kit.photos.contact import contact_sheet, estimates
+
+        head = extract(self._prior.field, self._prior.mean_latent, MeshConfig(resolution=64, coarse=32, extractor="warp"))
+        sheet, text = contact_sheet(plain, head), json.dumps(estimates(plain), indent=1)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / _PHOTOS_JSON).write_text(text)
+        sheet.save(out / _PHOTOS_PNG, optimize=True)
+        return {_PHOTOS_PNG: sheet}, {_PHOTOS_JSON: text}
+
+    def _finish(
+        self, scene: Scene, path: Path | None, out: Path, config: Any, load_seconds: float, kept: tuple[dict[str, Any], dict[str, str]]
+    ) -> list[Path]:
+        from avatar_kit.recon.pipeline import log, reconstruct
+        from avatar_kit.recon.run_folder import write_run
+
+        load_seconds += self._load_seconds
+        self._load_seconds = 0.0  # the next scene finds the prior there
+        with _progress(config.fit.steps) as on_step:
+            result = reconstruct(scene, prior=self._prior, config=config, on_step=on_step, **self._settings)
+        result.seconds["load"] = load_seconds
+        result.seconds["total"] += load_seconds
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items() if name != "total")
+        log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}")
+        pictures, texts = kept
+        extra = {} if path is None else self._score(result, path, pictures)
+        return write_run(result, out, extra=extra, pictures=pictures, texts=texts, usd=self._usd)
+
+    def _score(self, result: Reconstruction, path: Path, pictures: dict[str, Any]) -> dict[str, Any]:
+        """Entries for report.json, and a picture, where the scene has a truth."""
+        from avatar_kit.recon.pipeline import log
+        from avatar_kit.scene.h3ds import read_reference
+        from avatar_kit.score.picture import error_sheet
+        from avatar_kit.score.report import score_run, score_table
+
+        reference = read_reference(path)
+        if reference is None:
+            return {}
+        scores = score_run(result, self._prior, reference)
+        log(score_table(scores))
+        pictures["errors.png"] = error_sheet(result, reference)
+        return {"scores": scores}
+
+
+class _progress:
+    """A bar on stderr with the losses that matter."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __enter__(self) -> Any:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=self._steps, desc="fit", unit="step", leave=False, mininterval=0.5)
+        return self._on_step
+
+    def _on_step(self, step: int, state: dict[str, Any]) -> None:
+        self._bar.update()
+        if step % 20 == 0:
+            normal = float(state["terms"]["normal"].detach())
+            self._bar.set_postfix_str(f"normals {math.degrees(math.acos(max(-1.0, 1.0 - normal))):.1f} deg")
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
