@@ -26,10 +26,12 @@ _TABLES = {"3": "1", "4": "3,6"}  # of the paper: the numbers of views they are 
 @click.option("--views", help="Of a dataset, how many, e.g. 1,3,6. Of MESH_OR_RUN, which were used, e.g. 0,2,3: for what is visible.")
 @click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where a scene of the dataset has none.")  # fmt: skip
+@click.option("--rival", "rivals", multiple=True, metavar="NAME=COMMAND",
+              help="Of a dataset: score another method too; its command gets {scene}, {views} and {out}, a .ply to write.")  # fmt: skip
 @preset_options
 def evaluate(
     mesh_or_run: Path | None, reference: Path | None, protocol: str, backend: str | None, as_json: bool, dataset: str | None,
-    root: Path | None, out: Path | None, table: str | None, views: str | None, normal_net: str, preset: str,
+    root: Path | None, out: Path | None, table: str | None, views: str | None, normal_net: str, rivals: tuple[str, ...], preset: str,
     overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
     """Score MESH_OR_RUN, a mesh file or the folder of a run, against the truth; or a whole dataset. Millimetres.
@@ -41,6 +43,7 @@ def evaluate(
     With --dataset, a run that was stopped goes on where it was when it is started again.
     """
     from avatar_kit.backends import pick_device
+    from avatar_kit.score.rivals import Rival
 
     if (mesh_or_run is None) == (dataset is None):
         raise click.UsageError("give either MESH_OR_RUN with --reference, or --dataset with --root and --out.")
@@ -57,6 +60,10 @@ def evaluate(
     counts = parse_view_ids(views or (_TABLES[table] if table else "1,3,6"))
     settings: dict[str, Any] = dict(preset=preset, config=resolve_config(preset, overrides), device=where, seed=seed)
     settings["normal_net"] = None if normal_net == "none" else normal_net
+    try:
+        settings["rivals"] = [Rival.parse(text) for text in rivals]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     _all(dataset, root, out, counts or [], settings)
 
 
@@ -80,10 +87,12 @@ def _all(dataset: str, root: Path, out: Path, counts: list[int], settings: dict[
     from avatar_kit.recon.pipeline import log
     from avatar_kit.score.datasets import subjects
     from avatar_kit.score.evaluate import SubjectScorer
-    from avatar_kit.score.tables import run, write_tables
+    from avatar_kit.score.page import table_page
+    from avatar_kit.score.tables import run, summaries, write_tables
 
     scorer = SubjectScorer(load_prior("default", settings["device"]), **settings)
     results = run(subjects(dataset, root), counts, out, scorer, seed=settings["seed"], log=log)
     table = write_tables(results, out, dataset=dataset)
+    (out / "report.html").write_text(table_page(results, summaries(results), dataset=dataset))
     click.echo(table.read_text(), err=True)
     click.echo(table)

@@ -121,7 +121,9 @@ class Maker:
         self, scene: Scene, path: Path | None, out: Path, config: Any, load_seconds: float, kept: tuple[dict[str, Any], dict[str, str]]
     ) -> list[Path]:
         from avatar_kit.recon.pipeline import log, reconstruct
+        from avatar_kit.recon.preview import preview_sheet
         from avatar_kit.recon.run_folder import write_run
+        from avatar_kit.score.page import run_page
 
         load_seconds += self._load_seconds
         self._load_seconds = 0.0  # the next scene finds the prior there
@@ -133,6 +135,8 @@ class Maker:
         log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}")
         pictures, texts = kept
         extra = {} if path is None else self._score(result, path, pictures)
+        pictures = {"preview.png": preview_sheet(result), **pictures}
+        texts = {**texts, "report.html": run_page(result, extra.get("scores"), pictures)}
         return write_run(result, out, extra=extra, pictures=pictures, texts=texts, usd=self._usd)
 
     def _score(self, result: Reconstruction, path: Path, pictures: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,15 @@ def test_recon_writes_its_paths_to_stdout_and_the_rest_to_stderr(tmp_path: Path)
     done = run("recon", DEMO, "--views", "1", "--out", tmp_path / "out", *QUICK)
     assert done.returncode == 0, done.stderr
     paths = [Path(line) for line in done.stdout.splitlines()]
-    assert [path.name for path in paths] == ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", "errors.png"]
+    assert [path.name for path in paths] == [
+        "mesh.ply",
+        "avatar.glb",
+        "preview.png",
+        "report.json",
+        "fit.safetensors",
+        "errors.png",
+        "report.html",
+    ]
     assert all(path.is_file() for path in paths)
     assert "mean head" in done.stderr
     assert "Warp" not in done.stderr

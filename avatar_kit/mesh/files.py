@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.types import InputError, Mesh, Texture
+
+if TYPE_CHECKING:
+    import trimesh
 
 
 def read_mesh(file: Path) -> Mesh:
@@ -43,15 +47,21 @@ def read_mesh(file: Path) -> Mesh:
 
 def write_mesh(file: Path, mesh: Mesh) -> None:
     """Write .ply with vertex colours, or .glb with the texture where there is one, whole or not at all."""
+    if file.suffix == ".ply":
+        mesh = replace(mesh, texture=None)
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(to_trimesh(mesh).export(file_type=file.suffix[1:]))  # type: ignore[arg-type]
+    os.replace(part, file)
+
+
+def to_trimesh(mesh: Mesh) -> trimesh.Trimesh:
+    """The mesh for trimesh, with its texture, or else its vertex colours."""
     import trimesh
 
+    if mesh.texture is not None:
+        return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=vertex_normals(mesh), visual=_visual(mesh.texture), process=False)
     colors = None if mesh.colors is None else np.round(np.clip(mesh.colors, 0, 1) * 255).astype(np.uint8)
-    out = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
-    if mesh.texture is not None and file.suffix == ".glb":
-        out = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=vertex_normals(mesh), visual=_visual(mesh.texture), process=False)
-    part = file.with_name(file.name + ".part")
-    part.write_bytes(out.export(file_type=file.suffix[1:]))  # type: ignore[arg-type]
-    os.replace(part, file)
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
 
 
 def _visual(texture: Texture) -> Any:

@@ -108,9 +108,8 @@ def predict_photos(
         part = range(start, min(start + _BATCH, len(images)))
         maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
         around = [crops[i].larger(_WIDE) for i in part]
-        beyond = (
-            forward(net, [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)], flips=flips) if wide else None
-        )
+        cuts = [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)]
+        beyond = forward(net, cuts, flips=flips) if wide else None
         for row, i in enumerate(part):
             shape = images[i].shape[:2]
             camera = stated[i] if stated[i] is not None else assumed_intrinsics(*shape)

@@ -38,13 +38,16 @@ def write_run(
 
     Args:
         extra: entries to add to report.json.
-        pictures: more pictures by file name.
+        pictures: more pictures by file name; preview.png too, where it is made already.
         texts: more text files by file name.
         usd: write avatar.usdc too; needs usd-core.
 
     Returns:
         paths of mesh.ply, avatar.glb, preview.png, report.json, fit.safetensors, the pictures and avatar.usdc.
     """
+    pictures = pictures or {}
+    if "preview.png" not in pictures:
+        pictures = {"preview.png": preview_sheet(result), **pictures}
     part, before = out.with_name(out.name + ".part"), out.with_name(out.name + ".before")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -53,7 +56,7 @@ def write_run(
         write_mesh(part / "avatar.glb", upright_in_metres(result.avatar, result))
         if usd:
             write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
-        for name, picture in {"preview.png": preview_sheet(result), **(pictures or {})}.items():
+        for name, picture in pictures.items():
             picture.save(part / name, optimize=True)
         for name, text in (texts or {}).items():
             (part / name).write_text(text)

@@ -15,6 +15,7 @@ from avatar_kit.scene.h3ds import H3dsFolder, read_reference
 from avatar_kit.scene.views import choose_views, load_scene
 from avatar_kit.score.datasets import Subject
 from avatar_kit.score.report import mean_head_mesh, score_mesh, score_run
+from avatar_kit.score.rivals import Rival
 from avatar_kit.types import Camera, InputError, Reference
 
 
@@ -62,17 +63,17 @@ def evaluate_path(
 
 
 class SubjectScorer:
-    """Reconstructs a subject and scores it beside the mean head, with one prior for all.
+    """Reconstructs a subject and scores it beside the mean head and rivals, with one prior for all.
 
     Args:
         settings: of `recon.pipeline.reconstruct`.
     """
 
-    def __init__(self, prior: HeadPrior, **settings: Any) -> None:
-        self._prior, self._settings = prior, settings
+    def __init__(self, prior: HeadPrior, *, rivals: Sequence[Rival] = (), **settings: Any) -> None:
+        self._prior, self._rivals, self._settings = prior, rivals, settings
 
     def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
-        """{"view_ids", "scores": {"ours" and "mean head": {protocol: {score: value}}}, "seconds", "normals"}.
+        """{"view_ids", "scores": {"ours", "mean head" and rivals: {protocol: {score: value}}}, "seconds", "normals"}.
 
         Raises:
             InputError: photos or truth are missing or wrong.
@@ -83,9 +84,12 @@ class SubjectScorer:
         scene = load_scene(subject.folder, view_ids=view_ids)
         result = reconstruct(scene, prior=self._prior, **self._settings)
         scores = score_run(result, self._prior, reference)
-        return {
-            "view_ids": view_ids,
-            "scores": {"ours": scores["reconstruction"], "mean head": scores["mean head"]},
-            "seconds": {name: round(value, 3) for name, value in result.seconds.items()},
-            "normals": result.normals,
-        }
+        rows = {"ours": scores["reconstruction"], "mean head": scores["mean head"]}
+        seconds = {name: round(value, 3) for name, value in result.seconds.items()}
+        cameras = tuple(photo.camera for photo in scene.photos)
+        rival_seconds = {}
+        for rival in self._rivals:
+            mesh, spent = rival.mesh(subject.folder, view_ids)
+            rows[rival.name] = score_mesh(mesh, reference, cameras=cameras, mm_per_unit=scene.mm_per_world_unit, device=result.device)
+            rival_seconds[rival.name] = round(spent, 3)
+        return {"view_ids": view_ids, "scores": rows, "seconds": seconds, "rival_seconds": rival_seconds, "normals": result.normals}

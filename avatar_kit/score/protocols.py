@@ -8,6 +8,7 @@ on request) and measures from points to surfaces, in both directions, with what 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,17 +86,27 @@ def nose_tip(reference: Reference) -> Array:
 
 
 def h3ds_score(
-    predicted: Mesh, reference: Reference, *, mm_per_unit: float = 1.0, device: str = "cpu", backend: str | None = None
-) -> H3dsScore:
+    predicted: Mesh, reference: Reference, *, mm_per_unit: float = 1.0, device: str = "cpu", backend: str | None = None,
+    landmarks: Mapping[str, int] | None = None,
+) -> H3dsScore:  # fmt: skip
     """Score by the package's steps. See the module's text for what its alignment absorbs.
 
     Args:
+        landmarks: names to vertices of `predicted`, at least those of the reference: a similarity that fits them comes first, as
+            in the package where they are given.
         device, backend: of the distances (`score.distances.nearest`).
     """
-    from trimesh.registration import icp
+    from trimesh.registration import icp, procrustes
 
     region = face_region(reference, mm_per_unit)
     truth, vertices = reference.mesh.vertices, predicted.vertices
+    if landmarks is not None:
+        missing = sorted(set(reference.landmarks) - set(landmarks))
+        if missing:
+            raise InputError(f"the prediction's landmarks lack {missing}, which the reference has.")
+        pairs = [(vertices[landmarks[name]], truth[index]) for name, index in reference.landmarks.items()]
+        motion, _, _ = procrustes(*(np.array(points) for points in zip(*pairs, strict=True)), reflection=False, scale=True)
+        vertices = vertices @ motion[:3, :3].T + motion[:3, 3]
     raw, _ = nearest(truth[region], vertices, device=device, backend=backend)
     # scale and reflection are trimesh's defaults, which the package leaves as they are
     predicted_from_truth, _, _ = icp(truth[region], vertices, scale=True, reflection=True)

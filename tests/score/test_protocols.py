@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import types
+
 import numpy as np
 import pytest
 import trimesh
@@ -66,20 +70,56 @@ def test_noise_and_missing_parts_make_it_worse(truth: Reference, rng: np.random.
     assert not score.watertight
 
 
-def test_h3ds_protocol_matches_the_package(truth: Reference, rng: np.random.Generator) -> None:
-    numeric = pytest.importorskip("h3ds.numeric", reason="the h3ds package is not installed")
+LANDMARKS = ("right_eye", "left_eye", "nose_tip", "nose_base", "right_lips", "left_lips")
+
+
+def bumpy(rng: np.random.Generator, subdivisions: int) -> Mesh:
+    """A head-sized ellipsoid with random smooth bumps."""
+    shape = trimesh.creation.icosphere(subdivisions=subdivisions)
+    at = np.asarray(shape.vertices)
+    waves, phases = rng.normal(0, 2.0, (6, 3)), rng.uniform(0, 6, 6)
+    height = 1 + 0.02 * np.sin(at @ waves.T + phases).sum(1)
+    return Mesh(at * height[:, None] * (80.0, 110.0, 100.0), np.asarray(shape.faces, np.int32))
+
+
+@pytest.mark.parametrize("with_landmarks", [False, True])
+def test_h3ds_protocol_is_the_packages_to_the_digit(
+    with_landmarks: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate_scene` of h3ds 0.4.0 on 20 random pairs, its data replaced by ours and NumPy's old name for int restored."""
+    monkeypatch.setattr(np, "int", int, raising=False)
+    for name in ("gdown", "toml"):  # for downloads and configurations, which are not used here
+        if importlib.util.find_spec(name) is None:
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    package = pytest.importorskip("h3ds.dataset", reason="the h3ds package is not installed")
     from h3ds.mesh import Mesh as PackageMesh
 
-    predicted = Mesh(truth.mesh.vertices * 1.02 + rng.normal(0, 0.5, truth.mesh.vertices.shape) + (1, 2, 0), truth.mesh.faces)
-    nose = truth.mesh.vertices[truth.landmarks["nose_tip"]]
-    region = np.flatnonzero(np.linalg.norm(truth.mesh.vertices - nose, axis=1) < 95)
-    theirs_true, theirs = PackageMesh(), PackageMesh()
-    theirs_true.vertices, theirs_true.faces = truth.mesh.vertices, truth.mesh.faces
-    theirs.vertices, theirs.faces = predicted.vertices, predicted.faces
-    _, motion = numeric.perform_icp(theirs_true, theirs, region)
-    aligned = numeric.transform_mesh(theirs, np.linalg.inv(motion))
-    face = numeric.unidirectional_chamfer_distance(truth.mesh.vertices[region], aligned.vertices).mean()
-    assert h3ds_score(predicted, truth).face_mm == pytest.approx(face, abs=1e-4)
+    def theirs(mesh: Mesh) -> PackageMesh:
+        made = PackageMesh()
+        made.vertices, made.faces = mesh.vertices.copy(), mesh.faces.copy()
+        return made
+
+    for _ in range(20):
+        truth, predicted = bumpy(rng, 4), bumpy(rng, 4)
+        predicted = predicted.transformed(similarity(rng.uniform(0.95, 1.05), rotation_xyz_deg(*rng.normal(0, 3, 3)), rng.normal(0, 3, 3)))
+        corners = {name: int(rng.integers(len(truth.vertices))) for name in LANDMARKS}
+        reference = Reference(truth, corners, None)
+        region = np.flatnonzero(np.linalg.norm(truth.vertices - truth.vertices[corners["nose_tip"]], axis=1) < 95)
+        scene = package.H3DS.__new__(package.H3DS)
+        scene.load_mesh = lambda _, truth=truth: theirs(truth)
+        scene.load_landmarks = lambda _, corners=corners: corners
+        scene.load_region = lambda _, name, region=region: region
+        given = corners if with_landmarks else None
+        face, _, _, _ = scene.evaluate_scene("x", theirs(predicted), given, "face_sphere")
+        head, _, _, _ = scene.evaluate_scene("x", theirs(predicted), given)
+        score = h3ds_score(predicted, reference, landmarks=given)
+        assert score.face_mm == pytest.approx(face.mean(), abs=1e-6)
+        assert score.head_mm == pytest.approx(head.mean(), abs=1e-6)
+
+
+def test_landmarks_that_lack_a_name_are_refused(truth: Reference) -> None:
+    with pytest.raises(InputError, match="nose_tip"):
+        h3ds_score(truth.mesh, truth, landmarks={"chin": 0})
 
 
 def test_what_no_view_sees_is_told_apart(truth: Reference) -> None:

@@ -1,0 +1,179 @@
+"""One self-contained HTML page per run or table: pictures, numbers, curves and the head to turn. Nothing is fetched to show it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avatar_kit.mesh.files import to_trimesh
+from avatar_kit.recon.run_folder import upright_in_metres
+from avatar_kit.score.reported import REPORTED, SOURCE
+from avatar_kit.types import Mesh
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from avatar_kit.recon.pipeline import Reconstruction
+
+_CAPTIONS = {
+    "photos.png": ("Photos as they were understood", "Mask's edge, predicted normals, and the mean head as the estimated camera sees it."),
+    "preview.png": ("Photos and result", "A column a photo: photo, normals that were given or predicted, normals found, shape, colours."),
+    "errors.png": (
+        "Errors",
+        "A column a photo: photo, shape, colours, and the true surface coloured by its distance to the result, in mm.",
+    ),
+}
+
+
+@dataclass
+class Page:
+    """What a page shows, top to bottom.
+
+    Attributes:
+        lead: paragraphs.
+        viewer: a page of its own, shown in a frame.
+        tables: name, headings, rows.
+        pictures: name, caption, picture.
+        plots: name, caption, SVG.
+        details: name and text, folded away.
+    """
+
+    title: str
+    lead: list[str] = field(default_factory=list)
+    viewer: str = ""
+    tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=list)
+    pictures: list[tuple[str, str, Image]] = field(default_factory=list)
+    plots: list[tuple[str, str, str]] = field(default_factory=list)
+    details: list[tuple[str, str]] = field(default_factory=list)
+
+    def html(self) -> str:
+        """The page as one file."""
+        from jinja2 import Environment
+
+        template = (resources.files("avatar_kit") / "score" / "page.html").read_text()
+        pictures = [(name, caption, _png(picture)) for name, caption, picture in self.pictures]
+        return Environment(autoescape=True).from_string(template).render(**{**vars(self), "pictures": pictures})
+
+
+def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures: Mapping[str, Image]) -> str:
+    """The page of a reconstruction.
+
+    Args:
+        scores: of `score.report.score_run`, where there is a truth.
+        pictures: of the run's folder, by file name.
+    """
+    report = result.report()
+    seconds = report["seconds"]
+    page = Page(f"{report['scene']}: {len(report['views'])} photos", viewer=head_viewer(upright_in_metres(result.avatar, result)))
+    page.lead = [
+        f"{seconds['total']:.1f} s on {report['device']}, of which the fit {seconds['fit']:.1f} s; preset {report['preset']}, "
+        f"seed {report['seed']}, normals {report['normals']}, peak memory {report['peak_memory_mb']} MB."
+    ]
+    if scores:
+        ours, mean = (scores[name]["h3ds"]["face_mm"] for name in ("reconstruction", "mean head"))
+        page.lead.insert(0, f"Face {ours:.2f} mm from the truth by the h3ds protocol; the mean head, the score to beat, {mean:.2f} mm.")
+        for protocol in next(iter(scores.values())):
+            names = list(scores["reconstruction"][protocol])
+            rows = [[name, *(_cell(scores[method][protocol][name]) for method in scores)] for name in names]
+            page.tables.append((f"Protocol {protocol}", ["", *scores], rows))
+    page.tables.append(("Seconds", list(seconds), [[f"{value:.2f}" for value in seconds.values()]]))
+    page.pictures = [(*_CAPTIONS[name], pictures[name]) for name in _CAPTIONS if name in pictures]
+    if len(result.fitted.curve) > 1:
+        page.plots.append(("Convergence", "Terms of the loss, each over its first value.", _curves(result.fitted.curve)))
+    page.details = [("Settings", json.dumps(report["config"], indent=1)), ("Versions", json.dumps(report["versions"], indent=1))]
+    return page.html()
+
+
+def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], *, dataset: str) -> str:
+    """The page of `eval --dataset`: `results` per subject, and their summary `rows` (`score.tables.summaries`)."""
+    scored = [result for result in results if "error" not in result]
+    page = Page(f"{dataset}: {len({result['subject'] for result in scored})} subjects")
+    if rows:
+        page.tables.append(
+            ("Means, medians and standard deviations, mm", list(rows[0]), [[row.get(name, "") for name in rows[0]] for row in rows])
+        )
+    subjects = [
+        [result["subject"], result["views"], *(f"{result['scores'][method]['h3ds']['face_mm']:.2f}" for method in ("ours", "mean head")),
+         f"{result['seconds']['total']:.1f}"] for result in scored
+    ]  # fmt: skip
+    page.tables.append(("Subjects: face by the h3ds protocol, mm", ["subject", "views", "ours", "mean head", "seconds"], subjects))
+    failed = [[result["subject"], result["views"], result["error"]] for result in results if "error" in result]
+    if failed:
+        page.tables.append(("Not reconstructed", ["subject", "views", "why"], failed))
+    if scored:
+        where = "the same data" if dataset == "h3ds" else "other data"
+        page.plots.append(("Error against time", f"Crosses: reported on H3DS, {where} ({SOURCE}).", _time_against_error(scored)))
+    return page.html()
+
+
+def head_viewer(mesh: Mesh) -> str:
+    """A page that shows a mesh in 3D, with three.js (MIT) and the mesh inside it."""
+    import trimesh
+    from trimesh.viewer.notebook import scene_to_html
+
+    return scene_to_html(trimesh.Scene(to_trimesh(mesh)))
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _png(picture: Image) -> str:
+    packed = io.BytesIO()
+    picture.save(packed, "PNG", optimize=True)
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def _svg(figure: Any) -> str:
+    packed = io.StringIO()
+    figure.savefig(packed, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = packed.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _curves(curve: Sequence[Mapping[str, float]]) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.4))
+    for axis, along in zip(figure.subplots(1, 2), ("step", "seconds"), strict=True):
+        for name in [name for name in curve[0] if name not in ("step", "seconds", "smooth")]:
+            values = np.array([entry[name] for entry in curve])
+            axis.plot([entry[along] for entry in curve], values / max(values[0], 1e-12), label=name)
+        axis.set(xlabel=along, yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    return _svg(figure)
+
+
+def _time_against_error(scored: Sequence[Mapping[str, Any]]) -> str:
+    from matplotlib.figure import Figure
+
+    units = {"s": 1.0, "min": 60.0, "h": 3600.0}
+    figure = Figure(figsize=(8, 4))
+    axis = figure.subplots()
+    for number, views in enumerate(sorted({result["views"] for result in scored})):
+        of_these = [result for result in scored if result["views"] == views]
+        seconds = [result["seconds"]["total"] for result in of_these]
+        axis.plot(
+            seconds,
+            [result["scores"]["ours"]["h3ds"]["face_mm"] for result in of_these],
+            "o",
+            color=f"C{number}",
+            label=f"ours, {views} views",
+        )
+        for row in REPORTED:
+            if row.views == views:
+                amount, unit = row.time.split(",")[0].split()
+                axis.plot(float(amount) * units[unit], row.face_mm, "x", color=f"C{number}")
+                axis.annotate(row.method, (float(amount) * units[unit], row.face_mm), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axis.set(xscale="log", xlabel="seconds", ylabel="face, mm (h3ds protocol)")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _svg(figure)
