@@ -93,3 +93,36 @@ def capture(
     configs = {n: ids for n, ids in NOTES["view_configs"].items() if max(ids) < views}
     write_scene(target, photos, reference=reference, notes={**NOTES, "view_configs": configs}, normal_bits=int(normal_bits))
     click.echo(target)
+
+
+@data.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The scene folder to write.")
+@click.option("--images", type=click.Path(path_type=Path), help="The photos of a COLMAP model.  [default: images/ beside it]")
+@click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png, white on the subject.  [default: predicted]")
+@click.option("--mm-per-unit", type=float, help="Millimetres of one unit of the cameras.  [default: from the size of the head]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--overwrite", is_flag=True)
+def convert(
+    source: Path, out: Path, images: Path | None, masks: Path | None, mm_per_unit: float | None, device: str, overwrite: bool
+) -> None:
+    """Make a scene folder of SOURCE: a transforms.json (nerfstudio, instant-ngp) or a COLMAP model, text or binary.
+
+    Photos are undistorted, masks predicted where none are given, and the cameras brought to millimetres.
+    """
+    from tqdm import tqdm
+
+    from avatar_kit.backends import pick_device
+    from avatar_kit.normals.storage import load_estimator
+    from avatar_kit.photos.convert import convert as convert_files
+    from avatar_kit.scene.h3ds import write_scene
+    from avatar_kit.scene.posed_files import read_posed
+
+    check_output(out, overwrite)
+    files = read_posed(source, images)
+    net = load_estimator(None, device=pick_device(device))
+    with tqdm(total=len(files), unit="photo", leave=False) as bar:
+        photos, unit = convert_files(files, net, masks=masks, mm_per_unit=mm_per_unit, on_photo=lambda: bar.update())
+    write_scene(out, [dataclasses.replace(photo, normals=None) for photo in photos], notes={"units": "mm", "mm_per_source_unit": unit})
+    click.echo(f"{len(photos)} of {len(files)} photos; one unit of the cameras is {unit:.4g} mm", err=True)
+    click.echo(out)

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, Crop, crop_from_coordinates, whole_photo
-from avatar_kit.normals.predict import Estimator, forward
+from avatar_kit.normals.predict import Estimator, forward, predict_normals
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256
 _LEAST_SHARE = 0.0008  # of the photo's pixels that a head covers
 _AGAINST_LARGEST = 0.15  # of the largest head's area: less is no person but a mistake
-_WIDE = 1.6  # times the head's crop: what is looked at for shoulders and hair
+_CLOSER = 2.2  # times the first look's square: what the second look sees
+WIDE = 1.6  # times the head's crop: what is looked at for shoulders and hair
 _GUIDE_RADIUS = 0.012  # of the picture's longer side, for the guided filter
 _GUIDE_EPS = 1e-4
 
@@ -42,10 +43,14 @@ def find_heads(image: Array, net: Estimator, *, name: str) -> list[Crop]:
     return [crop for area, _, crop in found if area > _AGAINST_LARGEST * found[0][0]]
 
 
-def surroundings(crop: Crop, shape: tuple[int, ...], *, share: float = _WIDE) -> Crop:
-    """The square around a head's crop that shows shoulders too."""
-    side = min(share * crop.side, 2.0 * max(shape[:2]))
-    return Crop.around(crop.left + crop.side / 2, crop.top + crop.side / 2, side)
+def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Array | None = None) -> Crop:
+    """A better square around the head that a first look found, from its surroundings alone: nobody else is in the way."""
+    near = crop.larger(_CLOSER)
+    left, top = max(near.left, 0), max(near.top, 0)
+    rows, columns = slice(top, max(near.top + near.side, 0)), slice(left, max(near.left + near.side, 0))
+    part = np.ascontiguousarray(image[rows, columns])
+    found = predict_normals(part, net, None if mask is None else mask[rows, columns], name=name, flips=False).crop
+    return Crop(found.left + left, found.top + top, found.side)
 
 
 def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
@@ -55,7 +60,7 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     outline to where the photo changes. Of several regions the one through the head's middle is kept, its holes filled.
     """
     height, width = image.shape[:2]
-    wide = surroundings(crop, image.shape)
+    wide = crop.larger(WIDE)
     maps = forward(net, [each.cut(image, net.crop_px) for each in (crop, wide)], flips=True)
     near, far = (each.paste(torch.sigmoid(maps.foreground[row]).numpy(), height, width) for row, each in enumerate((crop, wide)))
     inside = crop.paste(_ramp(64), height, width)  # the closer look counts fully but for the crop's rim

@@ -13,7 +13,7 @@ from avatar_kit.normals.crop import Crop
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import Estimator, predict_normals
 from avatar_kit.normals.ray_frame import pixel_rays, to_camera_frame, to_ray_frame
-from avatar_kit.photos.find import find_heads, head_px, subject_mask, surroundings
+from avatar_kit.photos.find import WIDE, closer_look, find_heads, head_px, subject_mask
 from avatar_kit.photos.folder import PlainPhoto
 from avatar_kit.types import Array, Camera, InputError, Photo
 
@@ -73,14 +73,9 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
     if len(crops) > 1 and person is None:
         notes.append(f"shows {len(crops)} people; the largest head is used (--person N picks another)")
     if person is not None and not 1 <= person <= len(crops):
-        raise InputError(
-            f"{plain.name}: shows {len(crops)} heads, --person {person} asks for another. Use 1 to {len(crops)}, the largest first."
-        )
+        raise InputError(f"{plain.name}: shows {len(crops)} heads, --person asks for number {person}. 1 is the largest.")
     first = crops[(person or 1) - 1]
-    near = surroundings(first, plain.image.shape, share=2.2)
-    around, (left, top) = _part(plain, near)
-    found = predict_normals(around.image, net, around.mask, name=plain.name)  # finds the head again, closer
-    head = Crop(found.crop.left + left, found.crop.top + top, found.crop.side)
+    head = closer_look(plain.image, net, first, name=plain.name, mask=plain.mask)
     notes += _look(plain, head)
     mask = subject_mask(plain.image, net, head) if plain.mask is None else plain.mask
     height, width = plain.image.shape[:2]
@@ -88,7 +83,7 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
         focal, source = plain.focal_px, "exif"
     else:
         focal, source = ASSUMED_FOCAL * max(height, width), "estimated"
-    shown = _used(replace(plain, mask=mask), surroundings(head, plain.image.shape), focal)
+    shown = _used(replace(plain, mask=mask), head.larger(WIDE), focal)
     maps = predict_normals(shown.image, net, shown.mask, intrinsics=shown.camera.intrinsics, name=plain.name, wide=True)
     shown = replace(shown, normals=maps.normals, confidence=maps.confidence, coordinates=maps.coordinates)
     seen = Understood(plain.name, shown, head, len(crops), 0, 0, 0, 0, focal, source, 0, notes)

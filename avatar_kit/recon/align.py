@@ -1,6 +1,6 @@
 """Where the head is, before the fit: head_from_world from the cameras' geometry and the mean head's silhouettes.
 
-No landmarks and no truth are needed. Where head-frame coordinates are predicted, they say it (`recon.locate`). The cameras'
+No landmarks and no truth are needed. Where head-frame coordinates are predicted, they say it (`photos.locate`). The cameras'
 optical axes say where the subject is, their common up direction how it stands and their mean direction where it looks; then
 seven parameters are searched so that the mean head fits masks (and normals, where there are any).
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from avatar_kit.conventions import MM_PER_UNIT, rotation_xyz_deg, similarity
 from avatar_kit.kernels.ray_search import search_grid
-from avatar_kit.recon.locate import locate_head
+from avatar_kit.photos.locate import locate_head
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.types import Array, Scene
 

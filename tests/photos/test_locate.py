@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from sphere_pairs import sphere_pair
 
 from avatar_kit.conventions import rotation_of, scale_of, similarity
-from avatar_kit.recon.locate import locate_head
+from avatar_kit.photos.locate import locate_head
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera, Photo, Scene
 
