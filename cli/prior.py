@@ -1,4 +1,4 @@
-"""`avatar-kit prior train` and `avatar-kit prior info`."""
+"""`avatar-kit prior`: train, info, sample, interpolate."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
-from avatar_kit_cli.options import preset_options, resolve_config
+from avatar_kit_cli.options import check_output, preset_options, resolve_config
 
 
 @click.group()
@@ -79,6 +80,73 @@ def info(file: str) -> None:
 
     loaded = load_prior(file)
     click.echo(json.dumps({"field": dataclasses.asdict(loaded.field.config), **loaded.card}, indent=1))
+
+
+_look = [
+    click.option("--out", type=click.Path(path_type=Path), required=True, help="A contact sheet, .png."),
+    click.option("--meshes", type=click.Path(path_type=Path), help="A folder for the meshes too (.ply, mm, head frame)."),
+    click.option("--resolution", default=128, show_default=True, help="Cells along each side of the box."),
+    click.option("--overwrite", is_flag=True),
+]
+
+
+def _look_options(command: Any) -> Any:
+    for option in reversed(_look):
+        command = option(command)
+    return command
+
+
+@prior.command()
+@click.argument("file", default="default")
+@click.option("--count", default=9, show_default=True, type=click.IntRange(1))
+@click.option("--spread", default=1.0, show_default=True, help="Times the training heads' standard deviation.")
+@click.option("--seed", default=0, show_default=True)
+@_look_options
+def sample(file: str, count: int, spread: float, seed: int, out: Path, meshes: Path | None, resolution: int, overwrite: bool) -> None:
+    """Draw random heads of the prior FILE."""
+    import torch
+
+    from avatar_kit.mesh.gallery import random_latents
+    from avatar_kit.prior.storage import load_prior
+
+    loaded = load_prior(file)
+    latents = random_latents(loaded, count, torch.Generator().manual_seed(seed), spread=spread)
+    _show(loaded, latents, out, meshes, resolution, overwrite)
+
+
+@prior.command()
+@click.argument("a")
+@click.argument("b")
+@click.argument("file", default="default")
+@click.option("--count", default=5, show_default=True, type=click.IntRange(2), help="Heads on the way, both ends included.")
+@_look_options
+def interpolate(a: str, b: str, file: str, count: int, out: Path, meshes: Path | None, resolution: int, overwrite: bool) -> None:
+    """Go from head A to head B of the prior FILE: mean, a training head's number, or random:SEED."""
+    from avatar_kit.mesh.gallery import between, named_latent
+    from avatar_kit.prior.storage import load_prior
+
+    loaded = load_prior(file)
+    _show(loaded, between(named_latent(loaded, a), named_latent(loaded, b), count), out, meshes, resolution, overwrite)
+
+
+def _show(loaded: Any, latents: Any, out: Path, meshes: Path | None, resolution: int, overwrite: bool) -> None:
+    from avatar_kit.conventions import MM_PER_UNIT
+    from avatar_kit.mesh.files import write_mesh
+    from avatar_kit.mesh.gallery import heads
+    from avatar_kit.render.sheet import contact_sheet
+
+    for each in (out, meshes):
+        if each is not None:
+            check_output(each, overwrite)
+    made = heads(loaded, latents, resolution=resolution)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(made, per_row=min(3, len(made))).save(out, optimize=True)
+    click.echo(out)
+    for number, mesh in enumerate(made if meshes else []):
+        assert meshes is not None
+        meshes.mkdir(parents=True, exist_ok=True)
+        write_mesh(meshes / f"head_{number:03d}.ply", dataclasses.replace(mesh, vertices=mesh.vertices * MM_PER_UNIT))
+        click.echo(meshes / f"head_{number:03d}.ply")
 
 
 def _source_and_count(text: str) -> tuple[str, int]:
