@@ -19,7 +19,7 @@ _TABLES = {"3": "1", "4": "3,6"}  # of the paper: the numbers of views they are 
 @click.option("--protocol", type=click.Choice(["all", *_PROTOCOLS]), default="all", show_default=True, help="Of MESH_OR_RUN.")
 @click.option("--backend", type=click.Choice(["scipy", "kaolin"]), help="Measure with this one.  [default: the fastest that works]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--dataset", type=click.Choice(["scenes", "h3ds"]), help="Reconstruct and score all of its subjects.")
+@click.option("--dataset", type=click.Choice(["scenes", "h3ds", "celeba-hq"]), help="Reconstruct and score all of its subjects.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the dataset lies.")
 @click.option("--out", type=click.Path(path_type=Path), help="Of a dataset: a folder for results.jsonl, table.md and table.csv.")
 @click.option("--table", type=click.Choice(sorted(_TABLES)), help="Of the paper: 3 is one view, 4 is three and six.")
@@ -85,14 +85,22 @@ def _one(
 def _all(dataset: str, root: Path, out: Path, counts: list[int], settings: dict[str, Any]) -> None:
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.recon.pipeline import log
-    from avatar_kit.score.datasets import subjects
+    from avatar_kit.score.datasets import WITHOUT_TRUTH, subjects
     from avatar_kit.score.evaluate import SubjectScorer
+    from avatar_kit.score.montage import PhotoShower, montage
     from avatar_kit.score.page import table_page
     from avatar_kit.score.tables import run, summaries, write_tables
 
-    scorer = SubjectScorer(load_prior("default", settings["device"]), **settings)
+    prior = load_prior("default", settings["device"])
+    if dataset in WITHOUT_TRUTH:
+        settings.pop("rivals")
+        scorer, counts = PhotoShower(prior, out / "heads", **settings), [1]
+    else:
+        scorer = SubjectScorer(prior, **settings)
     results = run(subjects(dataset, root), counts, out, scorer, seed=settings["seed"], log=log)
-    table = write_tables(results, out, dataset=dataset)
-    (out / "report.html").write_text(table_page(results, summaries(results), dataset=dataset))
+    table, heads = write_tables(results, out, dataset=dataset), montage(out / "heads")
+    if heads is not None:
+        heads.save(out / "montage.png", optimize=True)
+    (out / "report.html").write_text(table_page(results, summaries(results), dataset=dataset, picture=heads))
     click.echo(table.read_text(), err=True)
     click.echo(table)

@@ -63,19 +63,20 @@ def _texels(mesh: Mesh, uv: Array, size: int) -> Hits:
 def _from_photo(photo: Photo, points: Array, normals: Array, surface: Renderer) -> tuple[Array, Array]:
     """How much a photo says, in [0, 1], (N,), and what, (N, 3), about surface `points` with `normals`."""
     camera = photo.camera
-    seen = surface.render(camera)
-    if not seen.mask.any():
+    near = surface.depth(camera)
+    hit = np.isfinite(near)
+    if not hit.any():
         return np.zeros(len(points)), np.zeros((len(points), 3))
-    spread = float(np.ptp(seen.depth[seen.mask]))
-    bend = [np.abs(ndimage.correlate1d(np.where(seen.mask, seen.depth, 0.0), [1, -2, 1], axis=axis)) for axis in (0, 1)]
+    spread = float(np.ptp(near[hit]))
+    bend = [np.abs(ndimage.correlate1d(np.where(hit, near, 0.0), [1, -2, 1], axis=axis)) for axis in (0, 1)]
     edges = np.maximum(*bend) > _DEPTH_EDGE * spread
-    inside = np.asarray(ndimage.distance_transform_edt(np.pad(seen.mask & photo.mask & ~edges, 1)))[1:-1, 1:-1]
+    inside = np.asarray(ndimage.distance_transform_edt(np.pad(hit & photo.mask & ~edges, 1)))[1:-1, 1:-1]
     trust = np.clip((inside - 1) / (_FEATHER * max(photo.mask.shape)), 0, 1).astype(np.float32)
     pixels, depth = camera.project(points)
     view = camera.centre - points
     facing = (normals * view).sum(1) / np.linalg.norm(view, axis=1)
     weight = np.clip((facing - _FACING) / (_FACING_FULL - _FACING), 0, 1) * _sample(trust, pixels)
-    farthest = ndimage.maximum_filter(np.where(seen.mask, seen.depth, -np.inf), size=3)  # a neighbour's depth will do on slopes
+    farthest = ndimage.maximum_filter(np.where(hit, near, -np.inf), size=3)  # a neighbour's depth will do on slopes
     column, row = np.clip(pixels.T, 0, np.array(photo.mask.shape[::-1])[:, None] - 1).astype(int)
     shown = (depth > 0) & (depth < farthest[row, column] + _DEPTH_TOLERANCE * spread)
     return np.where(shown, weight, 0.0), _sample(photo.image, pixels).astype(np.float64)

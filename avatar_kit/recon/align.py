@@ -45,6 +45,8 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     if scene.head_from_world is not None:
         return scene.head_from_world
     located = locate_head(scene)
+    if located is not None and len(scene.photos) == 1:
+        return located  # a silhouette hardly changes along the optical axis: what the pixels show of the head says more
     starts = [from_cameras(scene, distance=factor) for factor in (_DISTANCES if len(scene.photos) == 1 else (1.0,))]
     bank = RayBank(scene, image_size, torch.device("cpu"))
     rays = bank.draw(_RAYS, 0.5, torch.Generator().manual_seed(0))  # the same for all seeds

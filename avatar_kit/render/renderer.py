@@ -5,6 +5,7 @@ Both answer one question, which face each pixel sees and where on it; everything
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,8 @@ def vertex_normals(mesh: Mesh) -> Array:
         faces = whole[faces]
     corners = mesh.vertices[mesh.faces]
     area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.zeros_like(mesh.vertices, dtype=np.float64)
-    for corner in range(3):
-        np.add.at(total, faces[:, corner], area_normals)
+    corner_of, per_corner = faces.T.ravel(), np.tile(area_normals, (3, 1))
+    total = np.stack([np.bincount(corner_of, weights=column, minlength=len(mesh.vertices)) for column in per_corner.T], axis=1)
     return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20))[whole]
 
 
@@ -88,9 +88,19 @@ class Renderer:
         else:
             self._first = RayCaster(mesh, device)
 
+    @functools.cached_property
+    def _vertex_normals(self) -> Array:
+        return vertex_normals(self.mesh)
+
     def hits(self, camera: Camera) -> Hits:
         """What each pixel's middle sees, row by row: depth along the ray, face, barycentric weights; on the CPU."""
         return Hits(*(values.cpu() for values in self._first.hits(camera)))
+
+    def depth(self, camera: Camera) -> Array:
+        """Along the optical axis, (H, W), inf where nothing is hit: a quick `render`."""
+        _, directions = camera.rays(camera.pixel_grid().reshape(-1, 2))
+        along = self.hits(camera).depth.numpy() * (directions @ camera.world_from_camera[:3, 2])
+        return along.reshape(camera.height, camera.width)
 
     def render(self, camera: Camera, *, smooth: bool = True) -> Rendering:
         """The picture. `smooth`: interpolate vertex normals; otherwise each face has its own."""
@@ -101,7 +111,7 @@ class Renderer:
         distance = np.where(mask, hits.depth.numpy(), 0.0)
         corners = mesh.faces[np.where(mask, face, 0)]
         if smooth:
-            normals = (weights[..., None] * vertex_normals(mesh)[corners]).sum(1)
+            normals = (weights[..., None] * self._vertex_normals[corners]).sum(1)
         else:
             normals = mesh.face_normals[np.where(mask, face, 0)]
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)

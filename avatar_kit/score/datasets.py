@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 
+from avatar_kit.photos.folder import photo_files
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.scene.views import choose_views
 from avatar_kit.types import InputError
@@ -76,7 +77,20 @@ def h3ds_configuration(version: str) -> dict | None:
     return None
 
 
-DATASETS: dict[str, Callable[[Path], list[Subject]]] = {"scenes": scenes, "h3ds": h3ds}
+def photos(root: Path) -> list[Subject]:
+    """Single photos of people without a truth, each a subject: CelebA-HQ's images, or any folder of portraits.
+
+    CelebAMask-HQ keeps its photos in CelebA-HQ-img/ of the folder into which it is unzipped.
+    """
+    files = photo_files(root / "CelebA-HQ-img") or photo_files(root)
+    if not files:
+        raise InputError(f"{root}: holds no photos. Give the folder of CelebA-HQ's images (or that of CelebAMask-HQ), jpg or png.")
+    return [Subject(file.stem, file, {"1": [0]}) for file in files]
+
+
+DATASETS: dict[str, Callable[[Path], list[Subject]]] = {"scenes": scenes, "h3ds": h3ds, "celeba-hq": photos}
+WITHOUT_TRUTH = ("celeba-hq",)
+"""Datasets of which there are pictures to look at, and nothing to score."""
 
 
 def subjects(dataset: str, root: Path) -> list[Subject]:

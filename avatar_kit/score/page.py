@@ -91,8 +91,10 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures:
     return page.html()
 
 
-def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], *, dataset: str) -> str:
-    """The page of `eval --dataset`: `results` per subject, and their summary `rows` (`score.tables.summaries`)."""
+def table_page(
+    results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], *, dataset: str, picture: Image | None = None
+) -> str:
+    """The page of `eval --dataset`: `results` per subject, their summary `rows` (`score.tables.summaries`), a montage."""
     scored = [result for result in results if "error" not in result]
     page = Page(f"{dataset}: {len({result['subject'] for result in scored})} subjects")
     if rows:
@@ -101,13 +103,15 @@ def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str,
         )
     subjects = [
         [result["subject"], result["views"], *(f"{result['scores'][method]['h3ds']['face_mm']:.2f}" for method in ("ours", "mean head")),
-         f"{result['seconds']['total']:.1f}"] for result in scored
+         f"{result['seconds']['total']:.1f}"] for result in scored if result["scores"]
     ]  # fmt: skip
+    if picture is not None:
+        page.pictures.append(("Heads", "Photo, normals, shape and colours through its camera; shape from 0, 40 and 90 degrees.", picture))
     page.tables.append(("Subjects: face by the h3ds protocol, mm", ["subject", "views", "ours", "mean head", "seconds"], subjects))
     failed = [[result["subject"], result["views"], result["error"]] for result in results if "error" in result]
     if failed:
         page.tables.append(("Not reconstructed", ["subject", "views", "why"], failed))
-    if scored:
+    if subjects:
         where = "the same data" if dataset == "h3ds" else "other data"
         page.plots.append(("Error against time", f"Crosses: reported on H3DS, {where} ({SOURCE}).", _time_against_error(scored)))
     return page.html()

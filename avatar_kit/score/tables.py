@@ -75,6 +75,8 @@ def _key(result: Result) -> tuple:
 def write_tables(results: Sequence[Result], out: Path, *, dataset: str) -> Path:
     """Write table.md and table.csv into `out`: a row per method and number of views. Returns table.md."""
     rows = summaries(results)
+    if not rows:
+        return _write_without_scores(results, out, dataset)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     sheet = io.StringIO()
     writer = csv.DictWriter(sheet, columns)
@@ -105,6 +107,16 @@ def write_tables(results: Sequence[Result], out: Path, *, dataset: str) -> Path:
             "| --- " * 5 + "|",
         ]
     lines += [f"| {row.method} | {row.views} | {row.face_mm} | {row.head_mm or '-'} | {row.time} |" for row in REPORTED]
+    file = out / "table.md"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def _write_without_scores(results: Sequence[Result], out: Path, dataset: str) -> Path:
+    done = [result["seconds"]["total"] for result in results if "error" not in result]
+    mean = f", {np.mean(done):.1f} s each" if done else ""
+    lines = [f"# {dataset}", "", f"{len(done)} of {len(results)} reconstructed{mean}; nothing to score.", ""]
+    lines += [f"- {result['subject']}: {result['error']}" for result in results if "error" in result]
     file = out / "table.md"
     file.write_text("\n".join(lines) + "\n")
     return file

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from avatar_kit_cli.main import main
+from PIL import Image
 
 from avatar_kit.score import datasets
 from avatar_kit.score.datasets import Subject, subjects
@@ -118,3 +120,23 @@ def test_wrong_roots_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no scene folders"):
         subjects("scenes", tmp_path)
     assert json.dumps(read(tmp_path / "none.jsonl")) == "[]"
+
+
+def test_photos_without_a_truth_become_a_montage(tmp_path: Path) -> None:
+    """A miniature of CelebAMask-HQ: one portrait, one picture without a head."""
+    images = tmp_path / "data" / "CelebA-HQ-img"
+    images.mkdir(parents=True)
+    shutil.copy(DEMO / "image" / "img_0000.jpg", images / "0.jpg")
+    Image.new("RGB", (64, 64), "grey").save(images / "1.jpg")
+    out = tmp_path / "out"
+    quick = ["fit.steps=2", "start.steps=1", "mesh.resolution=64", "mesh.refine=false", "texture.size=64"]
+    options = [word for setting in quick for word in ("--set", setting)]
+    main(["eval", "--dataset", "celeba-hq", "--root", str(tmp_path / "data"), "--out", str(out), *options])
+    assert "1 of 2 reconstructed" in (out / "table.md").read_text()
+    assert "- 1: " in (out / "table.md").read_text()
+    with Image.open(out / "montage.png") as picture:
+        assert picture.size == (7 * 192, 192)
+    assert "no head" in (out / "report.html").read_text()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no photos"):
+        subjects("celeba-hq", tmp_path / "empty")
