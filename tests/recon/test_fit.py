@@ -18,6 +18,7 @@ from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, simi
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
+from avatar_kit.recon.fit import _outlier_weight
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays, shrink
 from avatar_kit.recon.run_folder import write_run
@@ -65,6 +66,11 @@ def test_normal_loss_is_equation_4_and_ignores_what_it_should() -> None:
     slope = torch.tensor([-1.0, -1.0, 0.5])  # the second has no target, the third faces away
     assert losses.normal_loss(n, target, torch.ones(len(n)), slope, 3).item() == pytest.approx(1 / 3)
     assert losses.normal_loss(n, target, torch.full((len(n),), 0.5), slope, 3).item() == pytest.approx(1 / 6)
+
+
+def test_silhouettes_that_are_far_off_hardly_move_the_whole_head() -> None:
+    weight = _outlier_weight(torch.tensor([0.0, 0.05, -0.05, 0.25]), 0.05)
+    torch.testing.assert_close(weight, torch.tensor([1.0, 0.25, 0.25, 1 / 26**2]))
 
 
 def test_mask_loss_pulls_the_right_way() -> None:
