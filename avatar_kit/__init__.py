@@ -14,8 +14,10 @@ _HOMES = {
     "reconstruct": "avatar_kit.recon.pipeline",
     "load_prior": "avatar_kit.prior.storage",
     "load_scene": "avatar_kit.scene.views",
+    "scene_from_photos": "avatar_kit.photos.scene",
     "Config": "avatar_kit.config",
     "PRESETS": "avatar_kit.config",
+    "PLAIN_CAMERAS": "avatar_kit.config",
     "override": "avatar_kit.config",
     "Mesh": "avatar_kit.types",
     "Scene": "avatar_kit.types",
@@ -23,10 +25,14 @@ _HOMES = {
     "Camera": "avatar_kit.types",
     "InputError": "avatar_kit.types",
 }
-__all__ = ["PRESETS", "Camera", "Config", "InputError", "Mesh", "Photo", "Scene", "load_prior", "load_scene", "override", "reconstruct"]
+__all__ = [
+    "PLAIN_CAMERAS", "PRESETS", "Camera", "Config", "InputError", "Mesh", "Photo", "Scene", "load_prior", "load_scene", "override",
+    "reconstruct", "scene_from_photos",
+]  # fmt: skip
 
 if TYPE_CHECKING:
-    from avatar_kit.config import PRESETS, Config, override
+    from avatar_kit.config import PLAIN_CAMERAS, PRESETS, Config, override
+    from avatar_kit.photos.scene import scene_from_photos
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.recon.pipeline import reconstruct
     from avatar_kit.scene.views import load_scene

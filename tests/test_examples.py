@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,8 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, str(example)]
-    if example.stem == "reconstruct":
-        from avatar_kit.recon import pipeline
-
-        demo = Path(pipeline.__file__).parents[1] / "weights" / "demo"
-        arguments += [str(demo), "--quick"]
+    demo = resources.files("avatar_kit") / "weights" / "demo"
+    arguments += {"reconstruct": [str(demo), "--quick"], "plain_photos": [str(demo / "image"), "--quick"]}.get(example.stem, [])
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -11,6 +11,7 @@ import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.predict import Estimator
+from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import read_plain_photos
 from avatar_kit.photos.understand import Understood, understand
@@ -40,13 +41,14 @@ class PlainScene:
 
 
 def scene_from_photos(
-    path: Path, net: Estimator, *, views: int | None = None, masks: Path | None = None, focal_mm: float | None = None,
+    path: Path | str, net: Estimator | None = None, *, views: int | None = None, masks: Path | None = None, focal_mm: float | None = None,
     person: int | None = None, on_photo: Callable[[], object] | None = None,
 ) -> PlainScene:  # fmt: skip
     """Read plain photos and estimate what a posed scene states.
 
     Args:
         path: a photo, or a folder of them.
+        net: finds heads and predicts normals; the shipped network by default.
         views: use so many, those nearest the paper's layout; None uses all.
         masks: a folder with NAME.png for the photos, white on the subject.
         focal_mm: of all photos, 35 mm equivalent, where EXIF is silent or wrong.
@@ -55,6 +57,7 @@ def scene_from_photos(
     Raises:
         InputError: no photo can be used; the message says why, of each.
     """
+    path, net = Path(path), net or load_estimator(None)
     found: list[Understood] = []
     left_out: dict[str, str] = {}
     for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm):

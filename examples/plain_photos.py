@@ -1,0 +1,19 @@
+"""Photos without cameras or masks: what is understood of them, and the head. Give a folder, or a photo, as the first argument."""
+
+import dataclasses
+import sys
+from importlib import resources
+
+import avatar_kit as ak
+
+folder = sys.argv[1] if len(sys.argv) > 1 else resources.files("avatar_kit") / "weights" / "demo" / "image"
+quick = ["fit.steps=20", "mesh.resolution=96", "texture.size=128"] if "--quick" in sys.argv else []
+
+plain = ak.scene_from_photos(str(folder), views=3)
+for photo in plain.understood:
+    print(
+        f"{photo.name}: yaw {photo.yaw_deg:+.0f}, pitch {photo.pitch_deg:+.0f} degrees, {photo.distance_mm / 10:.0f} cm away", *photo.notes
+    )
+config = dataclasses.replace(ak.override(ak.PRESETS["fast"], quick), cameras=ak.PLAIN_CAMERAS)  # cameras are estimates: let them move
+result = ak.reconstruct(plain.scene, config=config)
+print(result.avatar)  # textured, head frame, millimetres
