@@ -105,8 +105,9 @@ def fit(
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
         terms = {"normal": losses.normal_loss(hits.normals, target[on], world.confidence[on], hits.slope, len(world))}
         if settings.color_weight > 0:
-            colors = radiance(hits.points, hits.normals, directions[on])
-            terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
+            some = slice(None, None, settings.color_every)  # rays are in no order
+            colors = radiance(hits.points[some], hits.normals[some], directions[on[some]])
+            terms["color"] = losses.color_loss(colors, world.colors[on[some]], len(world)) * settings.color_every
 
         # Rays that hit although they should not, miss although they should hit, or pass close by: silhouette
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
