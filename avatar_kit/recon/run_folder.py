@@ -69,16 +69,8 @@ def write_run(
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    files = [
-        "mesh.ply",
-        "avatar.glb",
-        "preview.png",
-        "report.json",
-        "fit.safetensors",
-        *(pictures or {}),
-        *(texts or {}),
-        *["avatar.usdc"] * usd,
-    ]
+    names = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *pictures, *(texts or {})]
+    files = [*dict.fromkeys(names), *["avatar.usdc"] * usd]
     return [out / name for name in files]
 
 
