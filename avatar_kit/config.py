@@ -103,7 +103,6 @@ class FitConfig:
     learning_rate_decoder: float = 1e-4
     learning_rate_radiance: float = 8e-3
     color_weight: float = 0.1
-    color_every: int = 1  # of the hits, those whose colour is rendered
     mask_weight: float = 50.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-2

@@ -7,8 +7,6 @@ from pathlib import Path
 import click
 from avatar_kit_cli.options import check_output
 
-_FORMATS = (".gif", ".webp", ".png")
-
 
 @click.command()
 @click.argument("mesh_or_run", type=click.Path(path_type=Path))
@@ -24,8 +22,6 @@ def render(
     mesh_or_run: Path, out: Path, shading: str, frames: int, size: int, seconds: float, device: str, backend: str | None, overwrite: bool
 ) -> None:
     """Show MESH_OR_RUN, a run's folder or a mesh with +y up and its face towards +z, turning around its axis."""
-    if out.suffix.lower() not in _FORMATS:
-        raise click.UsageError(f"--out {out}: give a file that ends in {', '.join(_FORMATS)}.")
     if min(frames, size) < 1:
         raise click.UsageError("--frames and --size must be at least 1.")
     check_output(out, overwrite)

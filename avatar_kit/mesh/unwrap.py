@@ -7,6 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from avatar_kit.heads.surgery import simplified
 from avatar_kit.types import Array, Mesh, Texture
 
 _SHORT = 0.3  # of the median: edges that are drawn together before the collapse
@@ -15,19 +16,16 @@ _PADDING = 4  # texels between charts, so that neighbours do not bleed into each
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
     """The mesh with about `faces` triangles, by quadric edge collapse; colours are those of the nearest vertex before."""
-    import fast_simplification
-
     if len(mesh.faces) > faces:
         mesh = without_short_edges(mesh, _SHORT)
     if len(mesh.faces) <= faces:
         return mesh
     low = mesh.vertices.min(0)
     scale = float((mesh.vertices.max(0) - low).max())  # the library's thresholds are absolute, meant for lengths near 1
-    unit = ((mesh.vertices - low) / scale).astype(np.float32)
-    vertices, kept = fast_simplification.simplify(unit, mesh.faces, target_count=faces)[:2]
-    moved = vertices.astype(np.float64) * scale + low
+    collapsed = simplified(Mesh((mesh.vertices - low) / scale, mesh.faces), faces)
+    moved = collapsed.vertices * scale + low
     colors = None if mesh.colors is None else mesh.colors[KDTree(mesh.vertices).query(moved)[1]]
-    return Mesh(moved, kept.astype(np.int32), colors)
+    return Mesh(moved, collapsed.faces, colors)
 
 
 def without_short_edges(mesh: Mesh, share: float) -> Mesh:

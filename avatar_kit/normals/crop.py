@@ -13,6 +13,7 @@ import numpy as np
 from avatar_kit.types import Array, InputError
 
 HEAD_SHARE = 0.75  # of the crop's side that the head takes
+WIDE = 1.6  # times the head's square: what is looked at for shoulders and hair
 NECK = -0.65  # y in the head frame, units: below is neck and clothes
 _WIDTH_PER_HEIGHT = 0.85  # of heads from all sides, short hair included
 _HEAD_ROWS = 0.35  # of a row's pixels on the subject: beside the chin there may be shoulders
@@ -35,6 +36,11 @@ class Crop:
         """The square of about `side` px with its middle at (x, y), px."""
         side = max(round(side), _SMALLEST_PX)
         return cls(round(x - side / 2), round(y - side / 2), side)
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of a photo that lie in the square, as far as the photo goes on."""
+        return (slice(max(self.top, 0), max(self.top + self.side, 0)), slice(max(self.left, 0), max(self.left + self.side, 0)))
 
     def larger(self, times: float) -> Crop:
         """The square `times` as long with the same middle."""

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar_kit.normals.crop import Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.crop import WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
 from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.types import Array, InputError, Scene
 
 _COARSE_PX = 256  # of the whole photo, in which a head may be small
-_WIDE = 1.6  # times the head's square: shoulders
 _BATCH = 4  # crops at once: bounds the memory
 _SHOWN_ERROR_DEG = 30.0  # is drawn black
 _GIVEN_ERROR_RAD = 0.05  # how far normals that are given count as wrong: against their precision ours is measured
@@ -107,7 +106,7 @@ def predict_photos(
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
         maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
-        around = [crops[i].larger(_WIDE) for i in part]
+        around = [crops[i].larger(WIDE) for i in part]
         cuts = [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)]
         beyond = forward(net, cuts, flips=flips) if wide else None
         for row, i in enumerate(part):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from scipy.ndimage import binary_fill_holes
 
-from avatar_kit.normals.crop import HEAD_SHARE, NECK, Crop, crop_from_coordinates, whole_photo
+from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, whole_photo
 from avatar_kit.normals.predict import Estimator, forward, predict_normals
 from avatar_kit.types import Array, InputError
 
@@ -14,7 +15,6 @@ _COARSE_PX = 256
 _LEAST_SHARE = 0.0008  # of the photo's pixels that a head covers
 _AGAINST_LARGEST = 0.15  # of the largest head's area: less is no person but a mistake
 _CLOSER = 2.2  # times the first look's square: what the second look sees
-WIDE = 1.6  # times the head's crop: what is looked at for shoulders and hair
 _GUIDE_RADIUS = 0.012  # of the picture's longer side, for the guided filter
 _GUIDE_EPS = 1e-4
 
@@ -45,12 +45,10 @@ def find_heads(image: Array, net: Estimator, *, name: str) -> list[Crop]:
 
 def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Array | None = None) -> Crop:
     """A better square around the head that a first look found, from its surroundings alone: nobody else is in the way."""
-    near = crop.larger(_CLOSER)
-    left, top = max(near.left, 0), max(near.top, 0)
-    rows, columns = slice(top, max(near.top + near.side, 0)), slice(left, max(near.left + near.side, 0))
+    rows, columns = crop.larger(_CLOSER).window
     part = np.ascontiguousarray(image[rows, columns])
     found = predict_normals(part, net, None if mask is None else mask[rows, columns], name=name, flips=False).crop
-    return Crop(found.left + left, found.top + top, found.side)
+    return Crop(found.left + columns.start, found.top + rows.start, found.side)
 
 
 def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
@@ -72,8 +70,7 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     votes = np.bincount(label[middle & mask], minlength=2) if (middle & mask).any() else np.array([0, 0])
     votes[0] = 0
     mask = label == int(votes.argmax()) if votes.any() else np.zeros_like(mask)
-    outside, _ = cv2.connectedComponents((~np.pad(mask, 1)).astype(np.uint8), connectivity=4)
-    return _without_holes(mask) if outside > 2 else mask
+    return np.asarray(binary_fill_holes(mask))
 
 
 def guided_filter(image: Array, values: Array, radius: int, eps: float) -> Array:
@@ -97,12 +94,6 @@ def _ramp(size: int) -> Array:
     """1 in the middle of a square, falling to 0 at its rim over an eighth of its side."""
     axis = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 8), 0, 1)
     return np.minimum(axis[:, None], axis[None]).astype(np.float32)
-
-
-def _without_holes(mask: Array) -> Array:
-    from scipy.ndimage import binary_fill_holes
-
-    return np.asarray(binary_fill_holes(mask))
 
 
 def head_px(crop: Crop) -> float:

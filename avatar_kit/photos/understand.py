@@ -9,11 +9,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import MM_PER_UNIT
-from avatar_kit.normals.crop import Crop
+from avatar_kit.normals.crop import WIDE, Crop
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import Estimator, predict_normals
 from avatar_kit.normals.ray_frame import pixel_rays, to_camera_frame, to_ray_frame
-from avatar_kit.photos.find import WIDE, closer_look, find_heads, head_px, subject_mask
+from avatar_kit.photos.find import closer_look, find_heads, head_px, subject_mask
 from avatar_kit.photos.folder import PlainPhoto
 from avatar_kit.types import Array, Camera, InputError, Photo
 
@@ -145,10 +145,9 @@ def _used(plain: PlainPhoto, crop: Crop, focal_px: float) -> Photo:
 
 def _part(plain: PlainPhoto, crop: Crop) -> tuple[PlainPhoto, tuple[int, int]]:
     """What of a photo lies in a crop, and the pixel (x, y) at which it begins."""
-    left, top = max(crop.left, 0), max(crop.top, 0)
-    rows, columns = slice(top, crop.top + crop.side), slice(left, crop.left + crop.side)
+    rows, columns = crop.window
     mask = None if plain.mask is None else plain.mask[rows, columns]
-    return replace(plain, image=np.ascontiguousarray(plain.image[rows, columns]), mask=mask), (left, top)
+    return replace(plain, image=np.ascontiguousarray(plain.image[rows, columns]), mask=mask), (columns.start, rows.start)
 
 
 def _masked(plain: PlainPhoto) -> Array:

@@ -105,15 +105,15 @@ def fit(
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
         terms = {"normal": losses.normal_loss(hits.normals, target[on], world.confidence[on], hits.slope, len(world))}
         if settings.color_weight > 0:
-            some = slice(None, None, settings.color_every)  # rays are in no order
-            colors = radiance(hits.points[some], hits.normals[some], directions[on[some]])
-            terms["color"] = losses.color_loss(colors, world.colors[on[some]], len(world)) * settings.color_every
+            colors = radiance(hits.points, hits.normals, directions[on])
+            terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
 
         # Rays that hit although they should not, miss although they should hit, or pass close by: silhouette
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
         off = (off & (world.inside | (crossings.closest_value < _NEAR_SILHOUETTE))).nonzero()[:, 0]
         closest = origins[off] + directions[off] * crossings.closest_depth[off, None]
-        share = _outlier_weight(crossings.closest_value[off], silhouette.outlier_width)[:, None]
+        # Hair and clothes that no head of the prior has would bend all of it: what is far off is left to the grids
+        share = losses.geman_mcclure(crossings.closest_value[off].square(), silhouette.outlier_width)[0][:, None]
         closest, shape = (x.detach() + share * (x - x.detach()) for x in (closest, condition))
         terms["mask"] = losses.mask_loss(field(closest, shape), world.inside[off], alpha, len(world))
 
@@ -142,12 +142,6 @@ def fit(
     field.requires_grad_(False)
     read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
     return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), float(lowest), read, step + 1)
-
-
-def _outlier_weight(distance: Tensor, width: float) -> Tensor:
-    """How much a silhouette that is off by `distance` (N,) moves latent and pose: hair and clothes that no head of the prior
-    has would bend all of it, and are left to the grids. Geman and McClure's weight, as in `recon.start`."""
-    return (1.0 + distance.square() / width**2).pow(-2)
 
 
 def _optimizer(

@@ -71,3 +71,9 @@ class _Smoothness(torch.autograd.Function):
 def smoothness_loss(change: Tensor) -> Tensor:
     """Squared differences of the grid's change (n, n, n, F) between neighbouring nodes: their means along the axes, summed."""
     return _Smoothness.apply(change)
+
+
+def geman_mcclure(squared: Tensor, width: float) -> tuple[Tensor, Tensor]:
+    """Weight and cost (N,) of squared residuals (N,); no outlier costs more than width^2. Source: Geman and McClure, 1987."""
+    ratio = 1.0 + squared / width**2
+    return ratio.pow(-2), squared / ratio

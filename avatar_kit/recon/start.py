@@ -20,6 +20,7 @@ from avatar_kit.config import CamerasConfig, RaysConfig, StartConfig
 from avatar_kit.conventions import similarity
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.surface import FieldCache, differentiable_hits
@@ -148,7 +149,7 @@ def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: f
     values = sdf.distance.detach() / steepness
     jacobian = torch.cat([*by_pose, head.by_code(by_condition)], dim=-1) / steepness[:, None]
     weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
-    robust, cost = _geman_mcclure(values.square(), width)
+    robust, cost = geman_mcclure(values.square(), width)
     return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()), rays.photo[use])
 
 
@@ -171,7 +172,7 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     weights = _region_weights(hits.points.detach()) * (hits.slope.detach() < -_LEAST_SLOPE)
     weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
-    robust, cost = _geman_mcclure(values.square().sum(-1), config.normal_width)
+    robust, cost = geman_mcclure(values.square().sum(-1), config.normal_width)
     cost = float((weights * cost).sum())
     return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), cost, rays.photo[use].repeat(3))
 
@@ -180,12 +181,6 @@ def _region_weights(points: Tensor) -> Tensor:
     hair = (points[:, 1] > _HAIR_ABOVE) | (points[:, 2] < _HAIR_BEHIND)
     weights = torch.where(hair, _HAIR_WEIGHT, 1.0)
     return torch.where(points[:, 1] < _LOW, _LOW_WEIGHT, weights)
-
-
-def _geman_mcclure(squared: Tensor, width: float) -> tuple[Tensor, Tensor]:
-    """Weight and cost of squared residuals; no outlier costs more than width^2."""
-    ratio = 1.0 + squared / width**2
-    return ratio.pow(-2), squared / ratio
 
 
 def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:

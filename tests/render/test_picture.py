@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from avatar_kit_cli.main import main
 from PIL import Image
 
+from avatar_kit.mesh.files import write_mesh
 from avatar_kit.render.picture import on_white, picture
 from avatar_kit.render.renderer import Renderer, look_up
 from avatar_kit.render.turntable import frames, write_turntable
@@ -81,4 +83,10 @@ def test_turntables_are_written_as_their_names_say(tmp_path: Path) -> None:
         assert strip.size == (128, 32)
     with pytest.raises(InputError, match=r"\.gif"):
         write_turntable(tmp_path / "a.mp4", renderer, count=4, size=32)
+    write_mesh(tmp_path / "wedge.ply", wedge())
+    main(["render", str(tmp_path / "wedge.ply"), "--out", str(tmp_path / "b.png"), "--frames", "3", "--size", "16"])
+    with Image.open(tmp_path / "b.png") as strip:
+        assert strip.size == (48, 16)
+    for file in ("b.png", "wedge.ply"):
+        (tmp_path / file).unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
