@@ -28,7 +28,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import avatar_kit as ak
 from avatar_kit.config import MeshConfig
-from avatar_kit.field.head_field import Sdf
+from avatar_kit.field.head_field import Condition, Sdf
 from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon.align import align
@@ -74,13 +74,13 @@ class IdrField(nn.Module):
             h = nn.functional.softplus(layer(h), beta=100)
         return self.last(h)
 
-    def condition(self, latents: Tensor) -> Tensor:
-        return latents
+    def condition(self, latents: Tensor) -> Condition:
+        return Condition(latents)
 
-    def forward(self, points: Tensor, conditions: Tensor | None = None) -> Tensor:
+    def forward(self, points: Tensor, conditions: Condition | None = None) -> Tensor:
         return self.all_outputs(points)[:, 0]
 
-    def with_gradient(self, points: Tensor, conditions: Tensor | None = None) -> Sdf:
+    def with_gradient(self, points: Tensor, conditions: Condition | None = None) -> Sdf:
         with torch.enable_grad():
             points = points.requires_grad_() if points.is_leaf else points
             distance = self(points)

@@ -24,13 +24,15 @@ def prior() -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The prior, a .safetensors file.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/prior"), show_default=True,
               help="Samples and checkpoints.")  # fmt: skip
+@click.option("--start", help="Go on from this prior (default, or a file) instead of from a sphere.")
+@click.option("--held-out", type=click.IntRange(1), help="Heads of each source to score with; by default a thirtieth of those to train on.")
 @click.option("--workers", default=2, show_default=True, help="Processes that make samples.")
 @click.option("--threads", type=int, help="Of the training; all cores by default.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @preset_options
 def train(
-    sources: tuple[str, ...], hair: Path | None, out: Path, work: Path, workers: int, threads: int | None, resume: bool,
-    preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    sources: tuple[str, ...], hair: Path | None, out: Path, work: Path, start: str | None, held_out: int | None, workers: int,
+    threads: int | None, resume: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
     """Train a prior: sample heads once to disk, then the auto-decoder, coarse to fine. Stop at any moment; --resume goes on."""
     import torch
@@ -39,6 +41,7 @@ def train(
     from avatar_kit.backends import pick_device
     from avatar_kit.prior.card import write_prior
     from avatar_kit.prior.samples import HeadRequest, write_samples
+    from avatar_kit.prior.storage import load_prior
     from avatar_kit.prior.train import PriorTrainer
 
     config = resolve_config(preset, overrides)
@@ -48,13 +51,14 @@ def train(
         HeadRequest(source, count, seed + i, makehuman_hair=str(hair) if hair else None)
         for i, (source, count) in enumerate(map(_source_and_count, sources))
     ]
-    held_out = [dataclasses.replace(request, count=max(1, request.count // 30), seed=request.seed + 1000) for request in requests]
+    unseen = [dataclasses.replace(request, count=held_out or max(1, request.count // 30), seed=request.seed + 1000) for request in requests]
+    begin = load_prior(start) if start else None
     folders = []
-    for name, asked in (("held out", held_out), ("training", requests)):
+    for name, asked in (("held out", unseen), ("training", requests)):
         with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
             folder = work / f"samples_{name.replace(' ', '_')}"
             folders.append(write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n)))
-    trainer = PriorTrainer(folders[1], config, seed=seed, device=pick_device(device))
+    trainer = PriorTrainer(folders[1], config, seed=seed, device=pick_device(device), start=begin)
     checkpoint = work / "training.ckpt"
     if checkpoint.is_file() and not resume:
         raise click.UsageError(f"{checkpoint}: an earlier training is there. Give --resume to go on with it, or another --work.")

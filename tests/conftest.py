@@ -53,7 +53,9 @@ def box() -> Mesh:
 def tiny_config() -> Config:
     """Every stage at a size that runs in seconds."""
     return Config(
-        field=FieldConfig(frequencies=2, latent=4, width=32, layers=2, levels=(2, 3), features=4, initial_radius=0.5),
+        field=FieldConfig(
+            frequencies=2, latent=4, width=32, layers=2, levels=(2, 3), features=4, local_rank=4, local_level=2, initial_radius=0.5
+        ),
         prior=PriorConfig(epochs=(30, 10, 0), heads_per_step=4, points_per_head=256, mask_epochs=5, learning_rate=5e-3),
         rays=RaysConfig(per_step=512, cache_resolution=32),
         fit=FitConfig(steps=30, image_size=64, color_weight=0.0),

@@ -211,3 +211,23 @@ def query_grids(points: torch.Tensor, grids: list[torch.Tensor], *, jacobian: bo
     Source: equation 2; section 3.1.
     """
     return _GridQuery.apply(points, 4 if jacobian else 1, *grids)
+
+
+def corners(points: torch.Tensor, cells: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nodes around `points` (N, 3) in a grid of `cells` per axis, and their parts in the interpolation.
+
+    Returns:
+        rows of the grid, (N, 8), and weights (4, N, 8): of the value, and of its derivatives by x, y and z.
+    """
+    u = (points + 1.0) * (cells / 2)
+    cell = u.floor().clamp(0, cells - 1)
+    offsets = torch.tensor([[c >> 2, (c >> 1) & 1, c & 1] for c in range(8)], device=points.device)
+    node = cell.long()[:, None] + offsets
+    rows = (node[..., 0] * (cells + 1) + node[..., 1]) * (cells + 1) + node[..., 2]
+    sign = (2 * offsets - 1).to(points)
+    along = 1.0 - offsets + sign * (u - cell)[:, None]  # (N, 8, 3), the weight's factor of each axis
+    slope = (sign * (cells / 2)).expand_as(along)
+    weights = [along.prod(-1)]
+    for axis in range(3):
+        weights.append(torch.stack([slope[..., a] if a == axis else along[..., a] for a in range(3)]).prod(0))
+    return rows, torch.stack(weights)

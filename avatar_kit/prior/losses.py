@@ -47,6 +47,8 @@ def prior_loss(field: HeadField, batch: Batch, config: PriorConfig) -> tuple[Ten
     terms["latent"] = batch.latents.square().sum(-1).mean()
     loss = loss + config.latent_weight * terms["latent"]
     if len(field.grids) and config.grid_weight > 0:
-        terms["grid"] = torch.stack([grid.square().mean() for grid in field.grids if grid.requires_grad] or [loss * 0]).sum()
+        squares = [grid.square().mean() for grid in field.grids if grid.requires_grad]
+        squares += [] if conditions.grid is None else [conditions.grid.square().mean()]
+        terms["grid"] = torch.stack(squares or [loss * 0]).sum()
         loss = loss + config.grid_weight * terms["grid"]
     return loss, terms

@@ -22,6 +22,8 @@ from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.prior.losses import Batch, prior_loss
 from avatar_kit.prior.samples import SampleFolder
+from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.types import InputError
 
 _SURFACE_SHARE = 4  # surface points per step are a quarter of the space points: they carry four rows, see tangents.py
 _LATENT_RATE = 10.0  # latents learn this much faster than the decoder
@@ -30,17 +32,27 @@ _LATENT_RATE = 10.0  # latents learn this much faster than the decoder
 class PriorTrainer:
     """State of one training: field, latents, optimisers and position, saved together."""
 
-    def __init__(self, samples: SampleFolder, config: Config, *, seed: int, device: str = "cpu") -> None:
+    def __init__(self, samples: SampleFolder, config: Config, *, seed: int, device: str = "cpu", start: HeadPrior | None = None) -> None:
+        """
+        Args:
+            start: a prior to go on from; every head then begins as its mean head.
+
+        Raises:
+            InputError: `start` is of another size than `config.field`.
+        """
         self.samples, self.config, self.device = samples, config, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.field = HeadField(config.field)
         self.field.initialise(self.generator)
-        self.field.to(self.device)
         latents = torch.empty(len(samples), config.field.latent).normal_(0.0, 0.01, generator=self.generator)
+        if start is not None:
+            _take_over(self.field, start)
+            latents += start.mean_latent.cpu()
+        self.field.to(self.device)
         self.latents = nn.Parameter(latents.to(self.device))
         self.epoch = 0
         self.seconds = 0.0
-        self._optimizer = torch.optim.Adam(self.field.parameters(), lr=config.prior.learning_rate)
+        self._optimizer = torch.optim.Adam(self.field.parameters(), lr=config.prior.learning_rate, fused=True)
         self._moments = [torch.zeros_like(self.latents.data) for _ in range(2)]  # Adam's, of the latents
         self._visits = torch.zeros(len(samples), 1, device=self.device)
 
@@ -154,3 +166,16 @@ class PriorTrainer:
         self._visits = state["visits"].to(self.device)
         self.generator.set_state(state["generator"])
         self.epoch, self.seconds = state["epoch"], state["seconds"]
+
+
+def _take_over(field: HeadField, start: HeadPrior) -> None:
+    """Copy the parameters of `start`; local features that it lacks begin at zero."""
+    theirs, ours = start.field.state_dict(), field.state_dict()
+    wrong = [name for name, value in theirs.items() if name not in ours or ours[name].shape != value.shape]
+    missing = [name for name in ours if name not in theirs and not name.startswith("local_")]
+    if wrong or missing:
+        raise InputError(
+            f"the prior to start from has another field: {', '.join(wrong + missing)} differ. "
+            f"Its settings are {start.field.config}; give the same by --set field.NAME=VALUE, or train without --start."
+        )
+    field.load_state_dict(theirs, strict=False)

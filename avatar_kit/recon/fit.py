@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from avatar_kit.config import Config
-from avatar_kit.field.head_field import HeadField
+from avatar_kit.conventions import BOX_MIN
+from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.field.radiance import RadianceField
+from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
 from avatar_kit.recon.pose import HeadPose
@@ -66,6 +68,8 @@ def fit(
     started, device = time.perf_counter(), bank.rays.origins.device
     field = copy.deepcopy(prior.field).to(device)
     start_grids = [grid.detach().clone() for grid in field.grids]
+    for grid, change in zip(field.grids, start.grids or (), strict=False):
+        grid.data += change
     mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
     code = nn.Parameter(start.code.to(device, copy=True))
     latent = (mean + basis @ code).detach()
@@ -114,8 +118,8 @@ def fit(
         closest = origins[off] + directions[off] * crossings.closest_depth[off, None]
         # Hair and clothes that no head of the prior has would bend all of it: what is far off is left to the grids
         share = losses.geman_mcclure(crossings.closest_value[off].square(), silhouette.outlier_width)[0][:, None]
-        closest, shape = (x.detach() + share * (x - x.detach()) for x in (closest, condition))
-        terms["mask"] = losses.mask_loss(field(closest, shape), world.inside[off], alpha, len(world))
+        closest = closest.detach() + share * (closest - closest.detach())
+        terms["mask"] = losses.mask_loss(field(closest, _weighted(condition, share, closest)), world.inside[off], alpha, len(world))
 
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
         terms["latent"] = losses.latent_loss(code)
@@ -140,8 +144,9 @@ def fit(
         if time.perf_counter() - started > seconds:
             break
     field.requires_grad_(False)
+    seen_to = float(lowest) if step >= 0 else BOX_MIN
     read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
-    return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), float(lowest), read, step + 1)
+    return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), seen_to, read, step + 1)
 
 
 def _optimizer(
@@ -161,6 +166,16 @@ def _optimizer(
         {"name": "radiance", "params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
+
+
+def _weighted(condition: Condition, share: Tensor, points: Tensor) -> Condition:
+    """The same condition at each of `points` (N, 3), its gradient times `share` (N, 1)."""
+    bias, grid, _ = condition
+    bias = bias.detach() + share * (bias - bias.detach())
+    if grid is None:
+        return Condition(bias)
+    local = query_grids(points.detach(), [grid[0]], jacobian=False)
+    return Condition(bias, grid.detach(), share * (local - local.detach()))
 
 
 def _grid_change(field: HeadField, start: list[Tensor]) -> Tensor:

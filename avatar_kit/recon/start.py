@@ -9,6 +9,8 @@ McClure (1987), their width narrowed step by step.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from avatar_kit.config import CamerasConfig, RaysConfig, StartConfig
 from avatar_kit.conventions import similarity
+from avatar_kit.field.head_field import Condition
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.losses import geman_mcclure
@@ -42,34 +45,53 @@ class Start(NamedTuple):
         code: w (K,), in standard deviations of the training latents.
         log_scale: of the scale that was added to the rough pose's.
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
+        grids: what is added to the first of the prior's grids, (nodes, F) each; None for none.
     """
 
     head_from_world: Array
     code: Tensor
     log_scale: float
     cameras: Array | None = None
+    grids: list[Tensor] | None = None
 
 
 class Residuals(NamedTuple):
-    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,), the robust `cost`, and each one's `photo` (R,)."""
+    """C residuals at each of N points of the surface.
+
+    Attributes:
+        values: (C, N).
+        jacobian: by pose and code, (C, N, 7 + K).
+        weights: inverse variances, (N,).
+        share: of each weight that pose and code hear, in [0, 1], (N,): less far off, and where heads of the prior say little.
+        cost: robust.
+        photo: number of its photo, (N,).
+        points: where the field was evaluated, (N, 3), and `by_features`, derivatives by z and its Jacobian there, (C, 4, N, F);
+            None without grids.
+    """
 
     values: Tensor
     jacobian: Tensor
     weights: Tensor
+    share: Tensor
     cost: float
     photo: Tensor
+    points: Tensor
+    by_features: Tensor | None
 
 
 class PosedHead:
     """A head of the prior in a pose: what residuals are measured on."""
 
     def __init__(self, prior: HeadPrior, cells: int, device: torch.device) -> None:
-        self.field = prior.field.to(device)
+        self.field = copy.deepcopy(prior.field).to(device)
+        self._grids = [grid.detach().clone() for grid in self.field.grids]
         self.mean, self.basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
         self.cache = FieldCache(self.field, self.mean, cells, start=prior.mean_sdf)
 
     def move(self, to: Start) -> None:
         """Become the head of another code in another pose."""
+        for grid, own, change in zip(self.field.grids, self._grids, to.grids or (), strict=False):
+            grid.data = own + change
         self.latent = self.mean + self.basis @ to.code
         self.cache.refresh(self.latent)
         self._pose = HeadPose(to.head_from_world, self.mean.device, to.cameras)
@@ -79,13 +101,18 @@ class PosedHead:
         """Origins, directions and normals (N, 3) of world rays in the head frame."""
         return self._pose.rays(rays)
 
-    def conditions(self, count: int) -> Tensor:
-        """What the latent adds to the decoder's first layer, once for each of `count` points, to differentiate by."""
-        return self.field.condition(self.latent[None]).expand(count, -1).clone().requires_grad_()
+    def conditions(self, count: int) -> tuple[Condition, list[Tensor]]:
+        """What the latent does to the field, once for each of `count` points, and the tensors in it to differentiate by."""
+        bias, grid, _ = self.field.condition(self.latent[None])
+        own = [bias.expand(count, -1).clone().requires_grad_()]
+        if len(self.field.grids):
+            own.append(torch.zeros(4, count, self.field.config.features, device=bias.device, requires_grad=True))
+        return Condition(own[0], grid, *own[1:]), own
 
-    def by_code(self, by_condition: Tensor) -> Tensor:
-        """Derivatives by the code (N, K) from those by the conditions (N, C)."""
-        return by_condition @ self.field.latent_weight @ self.basis
+    def by_code(self, points: Tensor, by_own: Sequence[Tensor]) -> Tensor:
+        """Derivatives by the code (N, K) from those by each point's own condition."""
+        by_bias, *by_nudge = by_own
+        return self.field.by_latent(points, by_bias, by_nudge[0] if by_nudge else None) @ self.basis
 
 
 def solve_start(
@@ -101,9 +128,6 @@ def solve_start(
     """
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
-    outline = bank.outline(config.outline_rays)
-    subject = bank.subject(config.normal_rays) if bank.has_normals else None
-    scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
     now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
     shape = torch.arange(_POSE, _POSE + len(now.code), device=head.mean.device)  # unknowns that wait for the pose
@@ -112,14 +136,11 @@ def solve_start(
     for step in range(config.steps + 1):
         head.move(now)
         width = config.outline_width * max(1.0, config.outline_width_start * 0.6**step)
-        parts = [outline_residuals(head, outline, config, width)]
-        if subject is not None:
-            parts.append(normal_residuals(head, subject, config, rays_config))
-        cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
-        cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
+        parts = residuals_of(head, bank, config, rays_config, width)
+        cost = sum(part.cost for part in parts) + prior_cost(now, config, cameras)
         if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
-            normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
+            normal, rhs = normal_equations(parts, now, config, cameras)
         else:
             damping *= 10.0
         if step < config.steps:
@@ -129,8 +150,22 @@ def solve_start(
                 damped[shape] = 0.0
                 damped[shape, shape] = 1.0
                 held[shape] = 0.0
-            now = _moved(best, -torch.linalg.solve(damped, held))
+            now = moved(best, -torch.linalg.solve(damped, held))
     return best
+
+
+def residuals_of(head: PosedHead, bank: RayBank, config: StartConfig, rays_config: RaysConfig, width: float) -> list[Residuals]:
+    """Those of the outlines, and of the normals where there are any. The rays are the same each time."""
+    parts = [outline_residuals(head, bank.outline(config.outline_rays), config, width)]
+    if bank.has_normals:
+        parts.append(normal_residuals(head, bank.subject(config.normal_rays), config, rays_config))
+    return parts
+
+
+def prior_cost(now: Start, config: StartConfig, cameras: CamerasConfig | None) -> float:
+    """What code, scale and cameras cost."""
+    cost = float(now.code.square().sum()) + (now.log_scale / config.scale_std) ** 2
+    return cost + (float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0)
 
 
 def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: float) -> Residuals:
@@ -140,17 +175,20 @@ def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: f
     use = torch.isfinite(found.closest_value).nonzero()[:, 0]
     # the closest point moves with the field, but along the ray the field does not change there: no derivative
     points = origins[use] + directions[use] * found.closest_depth[use, None]
-    condition = head.conditions(len(use))
+    condition, own = head.conditions(len(use))
     sdf = head.field.with_gradient(points, condition)
-    (by_condition,) = torch.autograd.grad(sdf.distance.sum(), condition)
+    by_own = torch.autograd.grad(sdf.distance.sum(), own)  # of z's Jacobian: zeros
     gradient = sdf.gradient.detach()
     by_pose = [gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)]
     steepness = gradient.norm(dim=-1).clamp_min(0.3)
     values = sdf.distance.detach() / steepness
-    jacobian = torch.cat([*by_pose, head.by_code(by_condition)], dim=-1) / steepness[:, None]
-    weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
+    jacobian = torch.cat([*by_pose, head.by_code(points, by_own)], dim=-1) / steepness[:, None]
+    weight = config.outline_count / (len(rays) * config.outline_std**2)
+    region = _region_weights(points)
     robust, cost = geman_mcclure(values.square(), width)
-    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()), rays.photo[use])
+    by_features = (by_own[1] / steepness[:, None])[None] if len(by_own) > 1 else None
+    weights, cost = torch.full_like(values, weight), float((weight * region * cost).sum())
+    return Residuals(values[None], jacobian[None], weights, region * robust, cost, rays.photo[use], points, by_features)
 
 
 def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
@@ -159,22 +197,26 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
     use = found.hit.nonzero()[:, 0]
     o, v, n = origins[use], directions[use], target[use]
-    condition = head.conditions(len(use))
+    condition, own = head.conditions(len(use))
     delta = torch.zeros(len(use), _POSE, device=o.device, requires_grad=True)
     shift, turn, growth = delta[:, :3], delta[:, 3:6], delta[:, 6:]
     moved = o + shift + torch.cross(turn, o, dim=-1) + growth * o
     hits = differentiable_hits(head.field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
+    points = hits.points.detach()
     difference = hits.normals - n - torch.cross(turn, n, dim=-1)
-    rows = []
+    rows, features = [], []
     for axis in range(3):
-        by_condition, by_pose = torch.autograd.grad(difference[:, axis].sum(), [condition, delta], retain_graph=axis < 2)
-        rows.append(torch.cat([by_pose, head.by_code(by_condition)], dim=-1))
-    weights = _region_weights(hits.points.detach()) * (hits.slope.detach() < -_LEAST_SLOPE)
-    weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
+        by_pose, *by_own = torch.autograd.grad(difference[:, axis].sum(), [delta, *own], retain_graph=axis < 2)
+        rows.append(torch.cat([by_pose, head.by_code(points, by_own)], dim=-1))
+        features += by_own[1:]
+    region = _region_weights(points)
+    facing = (hits.slope.detach() < -_LEAST_SLOPE).to(region)
+    weights = facing / (region * facing).sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = geman_mcclure(values.square().sum(-1), config.normal_width)
-    cost = float((weights * cost).sum())
-    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), cost, rays.photo[use].repeat(3))
+    cost = float((weights * region * cost).sum())
+    by_features = torch.stack(features) if features else None
+    return Residuals(values.T, torch.stack(rows), weights, region * robust, cost, rays.photo[use], points, by_features)
 
 
 def _region_weights(points: Tensor) -> Tensor:
@@ -183,30 +225,35 @@ def _region_weights(points: Tensor) -> Tensor:
     return torch.where(points[:, 1] < _LOW, _LOW_WEIGHT, weights)
 
 
-def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:
+def normal_equations(parts: list[Residuals], now: Start, config: StartConfig, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:
     """Of pose, code and, where they are refined, the cameras (six each)."""
     shared = _POSE + len(now.code)
     size = shared + (0 if now.cameras is None else _CAMERA * len(now.cameras))
     normal = 1e-6 * torch.eye(size, dtype=torch.float64, device=now.code.device)
     rhs = torch.zeros(size, dtype=torch.float64, device=now.code.device)
     for part in parts:
-        jacobian = part.jacobian.double()
-        if now.cameras is not None:  # a camera moves its own rays as the pose moves all
-            own = torch.nn.functional.one_hot(part.photo, len(now.cameras)).double()
-            by_camera = own[:, :, None] * jacobian[:, None, :_CAMERA]
-            jacobian = torch.cat([jacobian, by_camera.flatten(1)], dim=1)
-        weighted = jacobian * part.weights.double()[:, None]
-        normal += weighted.T @ jacobian
-        rhs += weighted.T @ part.values.double()
+        for values, rows in zip(part.values.double(), part.jacobian, strict=True):
+            jacobian = with_cameras(rows, part.photo, now.cameras).double()
+            weighted = jacobian * (part.weights * part.share).double()[:, None]
+            normal += weighted.T @ jacobian
+            rhs += weighted.T @ values
     normal.diagonal()[_POSE:shared] += 1.0
     rhs[_POSE:shared] += now.code
-    normal[6, 6] += scale_weight
-    rhs[6] += scale_weight * now.log_scale
+    normal[6, 6] += config.scale_std**-2
+    rhs[6] += config.scale_std**-2 * now.log_scale
     if cameras is not None:
         deviations, std = _camera_deviations(now, cameras), _camera_std(cameras)
         normal.diagonal()[shared:] += torch.from_numpy(np.tile(std**-2, len(deviations))).to(normal)
         rhs[shared:] += torch.from_numpy((deviations / std).ravel()).to(rhs)
     return normal, rhs
+
+
+def with_cameras(jacobian: Tensor, photo: Tensor, cameras: Array | None) -> Tensor:
+    """Columns for the cameras, where there are any: a camera moves its own rays as the pose moves all."""
+    if cameras is None:
+        return jacobian
+    own = torch.nn.functional.one_hot(photo, len(cameras)).to(jacobian)
+    return torch.cat([jacobian, (own[..., None] * jacobian[..., None, :_CAMERA]).flatten(-2)], dim=-1)
 
 
 def _camera_std(cameras: CamerasConfig) -> Array:
@@ -221,14 +268,16 @@ def _camera_deviations(now: Start, cameras: CamerasConfig) -> Array:
     return np.concatenate([now.cameras[:, :3, 3], turned], axis=1) / _camera_std(cameras)
 
 
-def _moved(start: Start, update: Tensor) -> Start:
+def moved(start: Start, update: Tensor) -> Start:
+    """The start with `update` of pose, code and cameras added."""
     shared = _POSE + len(start.code)
     small = _small(update[:_POSE])
     cameras = start.cameras
     if cameras is not None:  # what moves all rays comes first, then their own camera's motion
         own = np.stack([_small(part) for part in update[shared:].reshape(-1, _CAMERA)])
         cameras = own @ small @ cameras @ np.linalg.inv(small)
-    return Start(small @ start.head_from_world, start.code + update[_POSE:shared].float(), start.log_scale + float(update[6]), cameras)
+    code, log_scale = start.code + update[_POSE:shared].float(), start.log_scale + float(update[6])
+    return start._replace(head_from_world=small @ start.head_from_world, code=code, log_scale=log_scale, cameras=cameras)
 
 
 def _small(parameters: Tensor) -> Array:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avatar_kit.config import RaysConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
-from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.kernels.ray_search import Crossings, search_field, search_grid
 from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.prior.storage import sdf_on_grid
@@ -49,7 +49,7 @@ class FieldCache:
         self.values[band.unbind(1)] = self._field(self._axis[band], self._field.condition(latent[None]))
 
 
-def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:
+def search(field: HeadField, cache: FieldCache, condition: Condition, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:
     """First crossings; no gradients.
 
     On the cached grid ("grid"), with N_p + N_f evaluations of the field per ray ("field"), or by sphere tracing ("sphere").
@@ -71,7 +71,7 @@ def search(field: HeadField, cache: FieldCache, condition: Tensor, origins: Tens
     raise InputError(f"rays.search={config.search}: no such search. There are grid, field and sphere.")
 
 
-def differentiable_hits(field: HeadField, condition: Tensor, origins: Tensor, directions: Tensor, depth: Tensor) -> SurfaceHits:
+def differentiable_hits(field: HeadField, condition: Condition, origins: Tensor, directions: Tensor, depth: Tensor) -> SurfaceHits:
     """Implicit differentiation of the hit points, with the search's remaining error removed.
 
     One Newton step on the field takes the hits from the search to the surface; then

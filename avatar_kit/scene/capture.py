@@ -18,6 +18,7 @@ from avatar_kit.types import Array, Camera, Head, InputError, Mesh, Photo, Refer
 LAYOUT = [(0, 0), (0, -20), (45, 0), (-45, 0), (90, 0), (-90, 0), (20, 10), (-65, 5)]
 NOTES = {"view_configs": {"1": [0], "3": [0, 2, 3], "6": [0, 1, 2, 3, 4, 5]}, "units": "mm"}
 _SUPERSAMPLING = 2
+_SCANNER_DIRECTIONS, _SCANNER_SHARE = 64, 0.08  # a scan has what is seen from more than this share of all directions
 
 
 def capture_head(head: Head, *, size: int, rng: np.random.Generator, views: int = 6) -> tuple[list[Photo], Reference]:
@@ -153,22 +154,22 @@ def _background(size: int, rng: np.random.Generator) -> Array:
 
 
 def _reference(mesh: Mesh, nose: Array) -> Reference:
-    """The outer surface: faces that a ray from outside reaches, and the vertex nearest the nose tip."""
+    """What a scan would hold, and the vertex nearest the nose tip: no nostrils' insides, no mouth's, nothing under hair."""
     import torch
 
     from avatar_kit.heads.surgery import without_unused
 
     queries = MeshQueries(mesh)
     centres = mesh.vertices[mesh.faces].mean(1)
-    reachable = np.zeros(len(mesh.faces), bool)
+    reached = np.zeros(len(mesh.faces))
     rng = np.random.default_rng(0)
-    for _ in range(48):
+    for _ in range(_SCANNER_DIRECTIONS):
         towards = rng.normal(size=3)
         towards /= np.linalg.norm(towards)
         origins = centres + 1000.0 * towards
         directions = np.broadcast_to(-towards, origins.shape).copy()
         depth = queries.cast_rays(torch.from_numpy(origins), torch.from_numpy(directions)).depth.numpy()
-        reachable |= depth > 1000.0 - 0.5
-    outer = without_unused(Mesh(mesh.vertices, mesh.faces[reachable]))
+        reached += depth > 1000.0 - 0.5
+    outer = without_unused(Mesh(mesh.vertices, mesh.faces[reached > _SCANNER_SHARE * _SCANNER_DIRECTIONS]))
     distance = np.linalg.norm(outer.vertices - nose, axis=1)
     return Reference(outer, {"nose_tip": int(distance.argmin())}, np.flatnonzero(distance < 95.0))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from avatar_kit.config import PRESETS, FieldConfig
-from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.field.radiance import RadianceField
 from avatar_kit.field.tangents import softplus
 from avatar_kit.kernels.encoding import positional_encoding
 
-SMALL = FieldConfig(frequencies=2, latent=4, width=8, layers=2, levels=(1, 2), features=3)
+SMALL = FieldConfig(frequencies=2, latent=4, width=8, layers=2, levels=(1, 2), features=3, local_rank=2, local_level=1)
 
 
 def random_field(generator: torch.Generator, config: FieldConfig = SMALL) -> HeadField:
@@ -38,7 +39,7 @@ def test_gradient_is_the_derivative_of_the_distance(generator: torch.Generator) 
 def test_losses_on_normals_reach_every_parameter(generator: torch.Generator) -> None:
     """gradcheck of distance and gradient with respect to points, latent, grids and weights."""
     field = random_field(generator)
-    names = ["latent_weight", "grids.0", "grids.1", "hidden.0.weight", "last.weight"]
+    names = ["latent_weight", "local_basis", "local_weight", "grids.0", "grids.1", "hidden.0.weight", "last.weight"]
     parameters = [dict(field.named_parameters())[name] for name in names]
     latent = torch.randn(1, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     points = (torch.rand(3, 3, generator=generator, dtype=torch.float64) * 0.4 + 0.05).requires_grad_()
@@ -56,6 +57,32 @@ def test_two_heads_in_one_batch_do_not_mix(generator: torch.Generator) -> None:
     together = field(points, field.condition(latents))
     apart = torch.cat([field(part, field.condition(latent[None])) for part, latent in zip(points.split(5), latents, strict=True)])
     torch.testing.assert_close(together, apart)
+
+
+def test_derivatives_by_the_latent_are_autograds(generator: torch.Generator) -> None:
+    """Those of distance and gradient, one row per point, through the bias and through the local features."""
+    field = random_field(generator)
+    points = torch.rand(6, 3, generator=generator, dtype=torch.float64) - 0.5
+    latent = torch.randn(1, 4, generator=generator, dtype=torch.float64)
+    bias, grid, _ = field.condition(latent)
+    assert grid is not None
+    own = [bias.expand(6, -1).detach().clone().requires_grad_(), torch.zeros(4, 6, 3, dtype=torch.float64, requires_grad=True)]
+    sdf = field.with_gradient(points, Condition(own[0], grid.detach(), own[1]))
+    for output in (sdf.distance, sdf.gradient[:, 1]):
+        by_bias, by_nudge = torch.autograd.grad(output.sum(), own, retain_graph=True)
+
+        def one(g: torch.Tensor, output: torch.Tensor = output) -> torch.Tensor:
+            again = field.with_gradient(points, field.condition(g))
+            return again.distance if output is sdf.distance else again.gradient[:, 1]
+
+        (expected,) = torch.autograd.functional.jacobian(one, (latent,))
+        torch.testing.assert_close(field.by_latent(points, by_bias, by_nudge), expected[:, 0])
+
+
+def test_without_their_grid_there_are_no_local_features(generator: torch.Generator) -> None:
+    field = random_field(generator, dataclasses.replace(SMALL, levels=(2,)))
+    assert field.condition(torch.zeros(1, 4, dtype=torch.float64)).grid is None
+    assert "local_basis" not in field.state_dict()
 
 
 @pytest.mark.parametrize("preset", ["fast", "paper"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference import grid_twin
 
-from avatar_kit.kernels.grid_query import query_grids, resolution_of
+from avatar_kit.kernels.grid_query import corners, query_grids, resolution_of
 
 LEVELS = (1, 2, 3)
 
@@ -75,3 +75,9 @@ def test_cuda_matches_cpu(generator: torch.Generator) -> None:
     grids, points = make_grids(generator), make_points(generator)
     on_gpu = query_grids(points.detach().cuda(), [grid.detach().cuda() for grid in grids])
     torch.testing.assert_close(on_gpu.cpu(), query_grids(points, grids).detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_corners_are_the_interpolation_written_out(generator: torch.Generator) -> None:
+    grid, points = make_grids(generator)[2].detach(), make_points(generator).detach()
+    rows, weights = corners(points, 8)
+    torch.testing.assert_close(torch.einsum("rnc,ncf->rnf", weights, grid[rows]), query_grids(points, [grid]))

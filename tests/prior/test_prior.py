@@ -11,6 +11,7 @@ import torch
 import trimesh
 
 from avatar_kit.config import Config, override
+from avatar_kit.field.head_field import Condition
 from avatar_kit.prior.card import scores
 from avatar_kit.prior.losses import Batch, prior_loss
 from avatar_kit.prior.project import surface_error_mm
@@ -68,7 +69,7 @@ def test_true_distances_have_no_loss_and_wrong_ones_do(balls: SampleFolder, tiny
     from mesh.test_mesh import Ball
 
     field = Ball(0.5)
-    field.condition = lambda latents: latents  # type: ignore[method-assign]
+    field.condition = lambda latents: Condition(latents)  # type: ignore[method-assign]
     points = torch.nn.functional.normalize(torch.randn(1, 200, 3, generator=generator), dim=-1) * 0.5
     space = torch.rand(1, 200, 3, generator=generator) - 0.5
     batch = Batch(torch.zeros(1, 1), torch.cat([points, points / 0.5], -1), torch.cat([space, space.norm(dim=-1, keepdim=True) - 0.5], -1))
