@@ -21,7 +21,7 @@ class FieldConfig:
     softplus_beta: float = 60.0  # sharpness of Softplus
     levels: tuple[int, ...] = (4, 5, 6)  # of the feature grids; empty for none
     features: int = 8  # length of z
-    local_rank: int = 64  # of what g adds to one of the grids; 0: g enters the decoder alone, as in the paper
+    local_rank: int = 0  # of what g adds to one of the grids; 0: g enters the decoder alone, as in the paper
     local_level: int = 4  # of that grid; without such a level g has no local features
     initial_radius: float = 0.6  # of the sphere of the geometric initialisation, units
 
@@ -88,13 +88,6 @@ class StartConfig:
     normal_width: float = 0.15
     scale_std: float = 0.03  # of the log of a head's size against what the rough pose found
     damping: float = 1e-2
-    grid_steps: int = 4  # more, on pose, latent and grids together
-    grid_level: int = 5  # the finest grid of those
-    grid_std: float = 0.05  # of the first grid's changes; half of it for each finer one
-    grid_iterations: int = 25  # of conjugate gradients in each step
-    grid_count: float = 3000.0  # independent observations in the outlines, and in the normals
-    grid_outline_width: float = 0.2
-    grid_normal_width: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -218,7 +211,7 @@ PRESETS: dict[str, Config] = {
     "fast": Config(),
     "paper": Config(
         field=FieldConfig(
-            frequencies=6, latent=256, layers=3, width=512, softplus_beta=100.0, local_rank=0,
+            frequencies=6, latent=256, layers=3, width=512, softplus_beta=100.0,
         ),
         radiance=RadianceConfig(
             q_frequencies=6, q_layers=8, q_width=512, q_skip=4, q_out=256, r_frequencies=4, r_layers=4, r_width=512

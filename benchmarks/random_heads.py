@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--views", default="3")
     parser.add_argument("--normals", default="given,predicted")
     parser.add_argument("--source", action="append", help="anny or ict:FILE; several take turns")
-    parser.add_argument("--hair")
+    parser.add_argument("--hair", type=Path)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     options = parser.parse_args()

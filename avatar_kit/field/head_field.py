@@ -100,10 +100,10 @@ class HeadField(nn.Module):
         Args:
             points: (N, 3), where the field was evaluated.
             by_bias: (N, width).
-            by_nudge: (R, N, F); only local features need it.
+            by_nudge: (R, N, F); None without local features.
         """
         found = by_bias @ self.latent_weight
-        if by_nudge is not None and self.local_rank:
+        if by_nudge is not None:
             features = self.config.features
             rows, weights = corners(points, 2**self.config.local_level)
             share = torch.einsum("rnf,rnc->ncf", by_nudge, weights[: len(by_nudge)]).flatten(1)

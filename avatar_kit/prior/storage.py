@@ -74,7 +74,7 @@ def load_prior(path: Path | str = "default", device: str | torch.device = "cpu")
     """
     file = shipped("prior.safetensors") if str(path) == "default" else Path(path)
     tensors, settings, card = load_checkpoint(file, kind="prior", device=device)
-    field = HeadField(stage_from_dict(FieldConfig, {"local_rank": 0} | settings["field"])).to(device)  # files of before have none
+    field = HeadField(stage_from_dict(FieldConfig, settings["field"])).to(device)
     field.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("field.")})
     field.requires_grad_(False)
     return HeadPrior(field, tensors["latents"], tensors["mean_sdf"], card)

@@ -68,8 +68,6 @@ def fit(
     started, device = time.perf_counter(), bank.rays.origins.device
     field = copy.deepcopy(prior.field).to(device)
     start_grids = [grid.detach().clone() for grid in field.grids]
-    for grid, change in zip(field.grids, start.grids or (), strict=False):
-        grid.data += change
     mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
     code = nn.Parameter(start.code.to(device, copy=True))
     latent = (mean + basis @ code).detach()

@@ -25,7 +25,6 @@ from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
 from avatar_kit.recon.appearance import textured_avatar, vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
-from avatar_kit.recon.grid_start import solve_grids
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
 from avatar_kit.render.renderer import vertex_normals
@@ -120,8 +119,6 @@ def reconstruct(
     rough = align(scene, prior.mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
     start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
-    if config.start.grid_steps and bank.has_normals and len(prior.field.grids):
-        start = solve_grids(bank, prior, start, config.start, config.rays, config.cameras)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)

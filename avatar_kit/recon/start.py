@@ -9,7 +9,6 @@ McClure (1987), their width narrowed step by step.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,53 +44,34 @@ class Start(NamedTuple):
         code: w (K,), in standard deviations of the training latents.
         log_scale: of the scale that was added to the rough pose's.
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
-        grids: what is added to the first of the prior's grids, (nodes, F) each; None for none.
     """
 
     head_from_world: Array
     code: Tensor
     log_scale: float
     cameras: Array | None = None
-    grids: list[Tensor] | None = None
 
 
 class Residuals(NamedTuple):
-    """C residuals at each of N points of the surface.
-
-    Attributes:
-        values: (C, N).
-        jacobian: by pose and code, (C, N, 7 + K).
-        weights: inverse variances, (N,).
-        share: of each weight that pose and code hear, in [0, 1], (N,): less far off, and where heads of the prior say little.
-        cost: robust.
-        photo: number of its photo, (N,).
-        points: where the field was evaluated, (N, 3), and `by_features`, derivatives by z and its Jacobian there, (C, 4, N, F);
-            None without grids.
-    """
+    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,), the robust `cost`, and each one's `photo` (R,)."""
 
     values: Tensor
     jacobian: Tensor
     weights: Tensor
-    share: Tensor
     cost: float
     photo: Tensor
-    points: Tensor
-    by_features: Tensor | None
 
 
 class PosedHead:
     """A head of the prior in a pose: what residuals are measured on."""
 
     def __init__(self, prior: HeadPrior, cells: int, device: torch.device) -> None:
-        self.field = copy.deepcopy(prior.field).to(device)
-        self._grids = [grid.detach().clone() for grid in self.field.grids]
+        self.field = prior.field.to(device)
         self.mean, self.basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
         self.cache = FieldCache(self.field, self.mean, cells, start=prior.mean_sdf)
 
     def move(self, to: Start) -> None:
         """Become the head of another code in another pose."""
-        for grid, own, change in zip(self.field.grids, self._grids, to.grids or (), strict=False):
-            grid.data = own + change
         self.latent = self.mean + self.basis @ to.code
         self.cache.refresh(self.latent)
         self._pose = HeadPose(to.head_from_world, self.mean.device, to.cameras)
@@ -105,8 +85,8 @@ class PosedHead:
         """What the latent does to the field, once for each of `count` points, and the tensors in it to differentiate by."""
         bias, grid, _ = self.field.condition(self.latent[None])
         own = [bias.expand(count, -1).clone().requires_grad_()]
-        if len(self.field.grids):
-            own.append(torch.zeros(4, count, self.field.config.features, device=bias.device, requires_grad=True))
+        if grid is not None:
+            own.append(torch.zeros(4, count, grid.shape[-1], device=grid.device, requires_grad=True))
         return Condition(own[0], grid, *own[1:]), own
 
     def by_code(self, points: Tensor, by_own: Sequence[Tensor]) -> Tensor:
@@ -128,6 +108,9 @@ def solve_start(
     """
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
+    outline = bank.outline(config.outline_rays)
+    subject = bank.subject(config.normal_rays) if bank.has_normals else None
+    scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
     now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
     shape = torch.arange(_POSE, _POSE + len(now.code), device=head.mean.device)  # unknowns that wait for the pose
@@ -136,11 +119,14 @@ def solve_start(
     for step in range(config.steps + 1):
         head.move(now)
         width = config.outline_width * max(1.0, config.outline_width_start * 0.6**step)
-        parts = residuals_of(head, bank, config, rays_config, width)
-        cost = sum(part.cost for part in parts) + prior_cost(now, config, cameras)
+        parts = [outline_residuals(head, outline, config, width)]
+        if subject is not None:
+            parts.append(normal_residuals(head, subject, config, rays_config))
+        cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
+        cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
         if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
-            normal, rhs = normal_equations(parts, now, config, cameras)
+            normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:
             damping *= 10.0
         if step < config.steps:
@@ -150,22 +136,8 @@ def solve_start(
                 damped[shape] = 0.0
                 damped[shape, shape] = 1.0
                 held[shape] = 0.0
-            now = moved(best, -torch.linalg.solve(damped, held))
+            now = _moved(best, -torch.linalg.solve(damped, held))
     return best
-
-
-def residuals_of(head: PosedHead, bank: RayBank, config: StartConfig, rays_config: RaysConfig, width: float) -> list[Residuals]:
-    """Those of the outlines, and of the normals where there are any. The rays are the same each time."""
-    parts = [outline_residuals(head, bank.outline(config.outline_rays), config, width)]
-    if bank.has_normals:
-        parts.append(normal_residuals(head, bank.subject(config.normal_rays), config, rays_config))
-    return parts
-
-
-def prior_cost(now: Start, config: StartConfig, cameras: CamerasConfig | None) -> float:
-    """What code, scale and cameras cost."""
-    cost = float(now.code.square().sum()) + (now.log_scale / config.scale_std) ** 2
-    return cost + (float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0)
 
 
 def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: float) -> Residuals:
@@ -177,18 +149,15 @@ def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: f
     points = origins[use] + directions[use] * found.closest_depth[use, None]
     condition, own = head.conditions(len(use))
     sdf = head.field.with_gradient(points, condition)
-    by_own = torch.autograd.grad(sdf.distance.sum(), own)  # of z's Jacobian: zeros
+    by_own = torch.autograd.grad(sdf.distance.sum(), own)
     gradient = sdf.gradient.detach()
     by_pose = [gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)]
     steepness = gradient.norm(dim=-1).clamp_min(0.3)
     values = sdf.distance.detach() / steepness
     jacobian = torch.cat([*by_pose, head.by_code(points, by_own)], dim=-1) / steepness[:, None]
-    weight = config.outline_count / (len(rays) * config.outline_std**2)
-    region = _region_weights(points)
+    weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
     robust, cost = geman_mcclure(values.square(), width)
-    by_features = (by_own[1] / steepness[:, None])[None] if len(by_own) > 1 else None
-    weights, cost = torch.full_like(values, weight), float((weight * region * cost).sum())
-    return Residuals(values[None], jacobian[None], weights, region * robust, cost, rays.photo[use], points, by_features)
+    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()), rays.photo[use])
 
 
 def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
@@ -204,19 +173,16 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     hits = differentiable_hits(head.field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
     points = hits.points.detach()
     difference = hits.normals - n - torch.cross(turn, n, dim=-1)
-    rows, features = [], []
+    rows = []
     for axis in range(3):
         by_pose, *by_own = torch.autograd.grad(difference[:, axis].sum(), [delta, *own], retain_graph=axis < 2)
         rows.append(torch.cat([by_pose, head.by_code(points, by_own)], dim=-1))
-        features += by_own[1:]
-    region = _region_weights(points)
-    facing = (hits.slope.detach() < -_LEAST_SLOPE).to(region)
-    weights = facing / (region * facing).sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
+    weights = _region_weights(points) * (hits.slope.detach() < -_LEAST_SLOPE)
+    weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = geman_mcclure(values.square().sum(-1), config.normal_width)
-    cost = float((weights * region * cost).sum())
-    by_features = torch.stack(features) if features else None
-    return Residuals(values.T, torch.stack(rows), weights, region * robust, cost, rays.photo[use], points, by_features)
+    cost = float((weights * cost).sum())
+    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), cost, rays.photo[use].repeat(3))
 
 
 def _region_weights(points: Tensor) -> Tensor:
@@ -225,35 +191,30 @@ def _region_weights(points: Tensor) -> Tensor:
     return torch.where(points[:, 1] < _LOW, _LOW_WEIGHT, weights)
 
 
-def normal_equations(parts: list[Residuals], now: Start, config: StartConfig, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:
+def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float, cameras: CamerasConfig | None) -> tuple[Tensor, Tensor]:
     """Of pose, code and, where they are refined, the cameras (six each)."""
     shared = _POSE + len(now.code)
     size = shared + (0 if now.cameras is None else _CAMERA * len(now.cameras))
     normal = 1e-6 * torch.eye(size, dtype=torch.float64, device=now.code.device)
     rhs = torch.zeros(size, dtype=torch.float64, device=now.code.device)
     for part in parts:
-        for values, rows in zip(part.values.double(), part.jacobian, strict=True):
-            jacobian = with_cameras(rows, part.photo, now.cameras).double()
-            weighted = jacobian * (part.weights * part.share).double()[:, None]
-            normal += weighted.T @ jacobian
-            rhs += weighted.T @ values
+        jacobian = part.jacobian.double()
+        if now.cameras is not None:  # a camera moves its own rays as the pose moves all
+            own = torch.nn.functional.one_hot(part.photo, len(now.cameras)).double()
+            by_camera = own[:, :, None] * jacobian[:, None, :_CAMERA]
+            jacobian = torch.cat([jacobian, by_camera.flatten(1)], dim=1)
+        weighted = jacobian * part.weights.double()[:, None]
+        normal += weighted.T @ jacobian
+        rhs += weighted.T @ part.values.double()
     normal.diagonal()[_POSE:shared] += 1.0
     rhs[_POSE:shared] += now.code
-    normal[6, 6] += config.scale_std**-2
-    rhs[6] += config.scale_std**-2 * now.log_scale
+    normal[6, 6] += scale_weight
+    rhs[6] += scale_weight * now.log_scale
     if cameras is not None:
         deviations, std = _camera_deviations(now, cameras), _camera_std(cameras)
         normal.diagonal()[shared:] += torch.from_numpy(np.tile(std**-2, len(deviations))).to(normal)
         rhs[shared:] += torch.from_numpy((deviations / std).ravel()).to(rhs)
     return normal, rhs
-
-
-def with_cameras(jacobian: Tensor, photo: Tensor, cameras: Array | None) -> Tensor:
-    """Columns for the cameras, where there are any: a camera moves its own rays as the pose moves all."""
-    if cameras is None:
-        return jacobian
-    own = torch.nn.functional.one_hot(photo, len(cameras)).to(jacobian)
-    return torch.cat([jacobian, (own[..., None] * jacobian[..., None, :_CAMERA]).flatten(-2)], dim=-1)
 
 
 def _camera_std(cameras: CamerasConfig) -> Array:
@@ -268,16 +229,14 @@ def _camera_deviations(now: Start, cameras: CamerasConfig) -> Array:
     return np.concatenate([now.cameras[:, :3, 3], turned], axis=1) / _camera_std(cameras)
 
 
-def moved(start: Start, update: Tensor) -> Start:
-    """The start with `update` of pose, code and cameras added."""
+def _moved(start: Start, update: Tensor) -> Start:
     shared = _POSE + len(start.code)
     small = _small(update[:_POSE])
     cameras = start.cameras
     if cameras is not None:  # what moves all rays comes first, then their own camera's motion
         own = np.stack([_small(part) for part in update[shared:].reshape(-1, _CAMERA)])
         cameras = own @ small @ cameras @ np.linalg.inv(small)
-    code, log_scale = start.code + update[_POSE:shared].float(), start.log_scale + float(update[6])
-    return start._replace(head_from_world=small @ start.head_from_world, code=code, log_scale=log_scale, cameras=cameras)
+    return Start(small @ start.head_from_world, start.code + update[_POSE:shared].float(), start.log_scale + float(update[6]), cameras)
 
 
 def _small(parameters: Tensor) -> Array:

@@ -101,6 +101,20 @@ def test_training_learns_the_balls_and_survives_a_stop(balls: SampleFolder, tiny
     assert card["held_out_latent_mm"] < 0.5 * card["held_out_mean_head_mm"]
 
 
+def test_a_training_goes_on_from_a_prior(balls: SampleFolder, tiny_config: Config, tmp_path: Path) -> None:
+    """Also from one without local features, which then begin at zero."""
+    plain = override(tiny_config, ["field.local_rank=0"])
+    first = PriorTrainer(balls, plain, seed=0)
+    first._train_epoch()
+    prior = save_prior(tmp_path / "first.safetensors", first.field, first.latents.data, {})
+    more = PriorTrainer(balls, tiny_config, seed=1, start=prior)
+    point, latent = torch.tensor([[0.1, 0.2, 0.3]]), prior.mean_latent[None]
+    torch.testing.assert_close(more.field(point, more.field.condition(latent)), prior.field(point, prior.field.condition(latent)))
+    assert (more.latents - prior.mean_latent).abs().max() < 0.1
+    with pytest.raises(InputError, match="another field"):
+        PriorTrainer(balls, override(tiny_config, ["field.width=16"]), seed=1, start=prior)
+
+
 def scores_card(trainer: PriorTrainer, balls: SampleFolder, path: Path) -> dict[str, float]:
     prior = save_prior(path / "prior.safetensors", trainer.field, trainer.latents.data, {"note": "balls"})
     assert prior.card == {"note": "balls"}

@@ -211,6 +211,12 @@ def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path)
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_no_steps_leave_the_start() -> None:
+    result = reconstruct(load_scene(DEMO, views=1), config=override(PRESETS["fast"], [*QUICK, "fit.steps=0", "start.steps=2"]))
+    assert result.fitted.steps == 0
+    assert len(result.mesh.faces) > 1000
+
+
 def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
     scene = load_scene(DEMO, views=1)
     bare = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
