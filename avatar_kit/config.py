@@ -211,7 +211,7 @@ PRESETS: dict[str, Config] = {
     "fast": Config(),
     "paper": Config(
         field=FieldConfig(
-            frequencies=6, latent=256, layers=3, width=512, softplus_beta=100.0,
+            frequencies=6, latent=256, layers=3, width=512, softplus_beta=100.0
         ),
         radiance=RadianceConfig(
             q_frequencies=6, q_layers=8, q_width=512, q_skip=4, q_out=256, r_frequencies=4, r_layers=4, r_width=512

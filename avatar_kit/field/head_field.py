@@ -1,7 +1,7 @@
 """The head field: signed distance d = F([posenc(x), z(x), g]) and its gradient (equation 1).
 
-Beyond the paper, whose section 6 names it as missing, g has local features too: it adds B W g to one of the coarse grids,
-with a basis B of low rank that all heads share, so that a part of the head can change without the decoder's help.
+Beyond the paper, whose section 6 names it as missing, g can have local features too (`local_rank`): it adds B W g to one of
+the coarse grids, with a basis B of low rank that all heads share, so that a part of the head can change without the decoder.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ class HeadField(nn.Module):
         Args:
             points: (N, 3), where the field was evaluated.
             by_bias: (N, width).
-            by_nudge: (R, N, F); None without local features.
+            by_nudge: (4, N, F); None without local features.
         """
         found = by_bias @ self.latent_weight
         if by_nudge is not None:
             features = self.config.features
             rows, weights = corners(points, 2**self.config.local_level)
-            share = torch.einsum("rnf,rnc->ncf", by_nudge, weights[: len(by_nudge)]).flatten(1)
+            share = torch.einsum("rnf,rnc->ncf", by_nudge, weights).flatten(1)
             entries = (rows[:, :, None] * features + torch.arange(features, device=rows.device)).flatten(1)
             by_local = nn.functional.embedding_bag(entries, self.local_basis, mode="sum", per_sample_weights=share)
             found = found + by_local @ self.local_weight

@@ -214,10 +214,15 @@ def query_grids(points: torch.Tensor, grids: list[torch.Tensor], *, jacobian: bo
 
 
 def corners(points: torch.Tensor, cells: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nodes around `points` (N, 3) in a grid of `cells` per axis, and their parts in the interpolation.
+    """The nodes around points in a grid of `cells` per axis, and their parts in the interpolation.
+
+    Args:
+        points: (N, 3) in the head frame; outside the box the outermost cell is extrapolated.
 
     Returns:
         rows of the grid, (N, 8), and weights (4, N, 8): of the value, and of its derivatives by x, y and z.
+
+    Source: equation 2.
     """
     u = (points + 1.0) * (cells / 2)
     cell = u.floor().clamp(0, cells - 1)

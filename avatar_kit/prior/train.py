@@ -30,16 +30,16 @@ _LATENT_RATE = 10.0  # latents learn this much faster than the decoder
 
 
 class PriorTrainer:
-    """State of one training: field, latents, optimisers and position, saved together."""
+    """State of one training: field, latents, optimisers and position, saved together.
+
+    Args:
+        start: a prior to go on from; every head then begins as its mean head.
+
+    Raises:
+        InputError: `start` is of another size than `config.field`.
+    """
 
     def __init__(self, samples: SampleFolder, config: Config, *, seed: int, device: str = "cpu", start: HeadPrior | None = None) -> None:
-        """
-        Args:
-            start: a prior to go on from; every head then begins as its mean head.
-
-        Raises:
-            InputError: `start` is of another size than `config.field`.
-        """
         self.samples, self.config, self.device = samples, config, torch.device(device)
         self.generator = torch.Generator().manual_seed(seed)
         self.field = HeadField(config.field)
