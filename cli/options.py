@@ -46,3 +46,16 @@ def parse_view_ids(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise click.UsageError(f"views {text!r}: expected numbers separated by commas, such as 0,2,3.") from error
+
+
+def parse_yaws(text: str | None) -> list[float] | None:
+    """Angles in degrees separated by commas, or None; anything else is a usage error."""
+    if text is None:
+        return None
+    try:
+        yaws = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.UsageError(f"--yaw {text!r}: expected degrees separated by commas, such as 0,45,-45.") from error
+    if not all(-180 <= yaw <= 180 for yaw in yaws):
+        raise click.UsageError(f"--yaw {text!r}: angles lie between -180 and 180 degrees; 0 is frontal.")
+    return yaws

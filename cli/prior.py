@@ -1,4 +1,4 @@
-"""`avatar-kit prior`: train, info, sample, interpolate."""
+"""`avatar-kit prior`: train, info, sample, interpolate, fit, page."""
 
 from __future__ import annotations
 
@@ -34,13 +34,18 @@ def train(
     sources: tuple[str, ...], hair: Path | None, out: Path, work: Path, start: str | None, held_out: int | None, workers: int,
     threads: int | None, resume: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
 ) -> None:  # fmt: skip
-    """Train a prior: sample heads once to disk, then the auto-decoder, coarse to fine. Stop at any moment; --resume goes on."""
+    """Train a prior: sample heads once to disk, then the auto-decoder, coarse to fine. Stop at any moment; --resume goes on.
+
+    On several GPUs or machines: torchrun --nproc-per-node N -m avatar_kit_cli.main prior train ...
+    """
     import torch
     from tqdm import tqdm
 
     from avatar_kit.backends import pick_device
+    from avatar_kit.prior import processes
     from avatar_kit.prior.card import write_prior
-    from avatar_kit.prior.samples import HeadRequest, write_samples
+    from avatar_kit.prior.history import History
+    from avatar_kit.prior.samples import HeadRequest, SampleFolder, write_samples
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.prior.train import PriorTrainer
 
@@ -53,27 +58,35 @@ def train(
     ]
     unseen = [dataclasses.replace(request, count=held_out or max(1, request.count // 30), seed=request.seed + 1000) for request in requests]
     begin = load_prior(start) if start else None
-    folders = []
-    for name, asked in (("held out", unseen), ("training", requests)):
-        with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
-            folder = work / f"samples_{name.replace(' ', '_')}"
-            folders.append(write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n)))
-    trainer = PriorTrainer(folders[1], config, seed=seed, device=pick_device(device), start=begin)
     checkpoint = work / "training.ckpt"
     if checkpoint.is_file() and not resume:
         raise click.UsageError(f"{checkpoint}: an earlier training is there. Give --resume to go on with it, or another --work.")
-    if checkpoint.is_file():
+    device = click.get_current_context().with_resource(processes.joined(pick_device(device)))
+    processes.check_sizes(sum(request.count for request in requests), config.prior.heads_per_step)
+    first = processes.rank() == 0  # the others wait for its samples, and are silent
+    samples = {name: work / f"samples_{name.replace(' ', '_')}" for name in ("held out", "training")}
+    for (name, folder), asked in zip(samples.items(), (unseen, requests) if first else ()):
+        with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
+            write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n))
+    processes.wait()
+    trainer = PriorTrainer(SampleFolder(samples["training"]), config, seed=seed, device=device, start=begin)
+    if processes.first_says(checkpoint.is_file()):
         trainer.load(checkpoint)
-    with tqdm(total=trainer.epochs, initial=trainer.epoch, desc="training", unit="epoch") as bar:
+    history = History(work / "history.jsonl", epoch=trainer.epoch) if first else None
+    with tqdm(total=trainer.epochs, initial=trainer.epoch, desc="training", unit="epoch", disable=not first) as bar:
 
         def show(epoch: int, terms: dict[str, float]) -> None:
+            if history:
+                history.add(epoch, trainer.seconds, terms)
             bar.set_postfix_str(f"surface {terms['surface_mm']:.2f} mm")
             bar.update(epoch - bar.n)
 
         trainer.train(checkpoint=checkpoint, on_epoch=show)
-    card = write_prior(out, trainer, held_out=folders[0], command=" ".join(["avatar-kit", *sys.argv[1:]]), seed=seed)
-    click.echo(json.dumps(card["scores"], indent=1), err=True)
-    click.echo(out)
+    command = " ".join(["avatar-kit", *sys.argv[1:]])
+    card = write_prior(out, trainer, held_out=SampleFolder(samples["held out"]), command=command, seed=seed)
+    if card:
+        click.echo(json.dumps(card["scores"], indent=1), err=True)
+        click.echo(out)
 
 
 @prior.command()
@@ -131,6 +144,83 @@ def interpolate(a: str, b: str, file: str, count: int, out: Path, meshes: Path |
 
     loaded = load_prior(file)
     _show(loaded, between(named_latent(loaded, a), named_latent(loaded, b), count), out, meshes, resolution, overwrite)
+
+
+@prior.command()
+@click.argument("mesh", type=click.Path(path_type=Path))
+@click.argument("file", default="default")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder.")
+@click.option("--steps", default=600, show_default=True, type=click.IntRange(1), help="Of each fit.")
+@click.option("--resolution", default=256, show_default=True, type=click.IntRange(32), help="Cells along each side of the box.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--mm-per-unit", type=float, help="Of MESH.  [default: what its scene says, else 1]")
+@click.option(
+    "--in-head-frame", is_flag=True, help="MESH is in the head frame already: +y up, +z out of the face, the nose tip at z = 130 mm."
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def fit(
+    mesh: Path,
+    file: str,
+    out: Path,
+    steps: int,
+    resolution: int,
+    seed: int,
+    mm_per_unit: float | None,
+    in_head_frame: bool,
+    overwrite: bool,
+) -> None:
+    """Fit the prior FILE to MESH, a mesh file or a scene with its truth: how near does it come?
+
+    Writes fit.png, latent.ply (the latent alone) and grids.ply (latent and grids; both mm, head frame), and fit.json: distances from
+    the true surface in mm, over all of it and over the face (95 mm around the nose tip), beside those of the mean head.
+    """
+    from avatar_kit.prior.fit_mesh import fit_mesh
+    from avatar_kit.prior.storage import load_prior
+    from avatar_kit.score.prior_fit import fit_table, score_fit, write_fit
+    from avatar_kit.score.target import read_target
+
+    check_output(out, overwrite)
+    loaded = load_prior(file)
+    target = read_target(mesh, loaded.mean_sdf, mm_per_unit=mm_per_unit, in_head_frame=in_head_frame, seed=seed)
+    click.echo(f"{mesh}: frame {target.frame}", err=True)
+    fitted = fit_mesh(
+        loaded,
+        target.head,
+        steps=steps,
+        seed=seed,
+        free_pose=target.estimated,
+        progress=lambda stage: click.echo(f"fitting {stage}", err=True),
+    )
+    for note in fitted.notes:
+        click.echo(f"{mesh}: {note}", err=True)
+    scored = score_fit(loaded, fitted, mm_per_head_unit=target.mm_after(fitted.moved), resolution=resolution, seed=seed)
+    notes = {"mesh": str(mesh), "prior": file, "frame": target.frame, "steps": steps, "seed": seed, "resolution": resolution}
+    paths = write_fit(out, fitted, scored, notes)
+    click.echo(fit_table(scored), err=True)
+    for path in paths:
+        click.echo(path)
+
+
+@prior.command()
+@click.argument("file", default="default")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A page, .html.")
+@click.option("--history", type=click.Path(path_type=Path), help="history.jsonl of the training, for its curves.")
+@click.option("--count", default=9, show_default=True, type=click.IntRange(2), help="Random heads.")
+@click.option("--resolution", default=128, show_default=True, type=click.IntRange(32), help="Cells along each side of the box.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+def page(file: str, out: Path, history: Path | None, count: int, resolution: int, seed: int, overwrite: bool) -> None:
+    """Show the prior FILE on one page: card, random heads, interpolation, learning curves, held-out scores."""
+    from avatar_kit.prior.history import read_history
+    from avatar_kit.prior.storage import load_prior
+    from avatar_kit.score.prior_page import prior_page
+
+    check_output(out, overwrite)
+    entries = read_history(history) if history else []
+    text = prior_page(load_prior(file), name=file, count=count, resolution=resolution, seed=seed, history=entries)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text)
+    click.echo(out)
 
 
 def _show(loaded: Any, latents: Any, out: Path, meshes: Path | None, resolution: int, overwrite: bool) -> None:

@@ -61,3 +61,21 @@ def tiny_config() -> Config:
         fit=FitConfig(steps=30, image_size=64, color_weight=0.0),
         mesh=MeshConfig(resolution=64, coarse=32),
     )
+
+
+@pytest.fixture(scope="session")
+def ball_prior(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a prior of eight balls around the origin, with radii of 60 to 110 mm, and history.jsonl beside it."""
+    from avatar_kit.prior.history import History
+    from avatar_kit.prior.samples import HeadRequest, write_samples
+    from avatar_kit.prior.storage import save_prior
+    from avatar_kit.prior.train import PriorTrainer
+
+    folder = tmp_path_factory.mktemp("ball_prior")
+    for i, radius in enumerate(np.linspace(60, 110, 8)):
+        trimesh.creation.icosphere(subdivisions=3, radius=radius).export(folder / f"ball_{i:02d}.ply")
+    trainer = PriorTrainer(write_samples(folder / "samples", [HeadRequest(f"folder:{folder}", 8)]), tiny_config, seed=0)
+    history = History(folder / "history.jsonl")
+    trainer.train(checkpoint=folder / "training.ckpt", on_epoch=lambda epoch, terms: history.add(epoch, trainer.seconds, terms))
+    save_prior(folder / "prior.safetensors", trainer.field, trainer.latents.data, {"heads": [{"source": "folder", "count": 8}]})
+    return folder / "prior.safetensors"

@@ -2,19 +2,22 @@
 
 Scans are in the head frame's axes (+y up, face towards +z) in millimetres with the origin 130 mm behind the nose tip,
 unless `NAME.json` stands beside `NAME.obj`: {"landmarks": {"nose_tip": [x, y, z], ...}, "mm_per_unit": 1.0}, then any
-frame will do. With "mm_per_unit" left out the landmarks fix the scale too.
+frame will do. With "mm_per_unit" left out the landmarks fix the scale too; it can also stand alone. A scan that cannot
+be used is left out with a warning.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from avatar_kit.conventions import MM_PER_UNIT, head_from_landmarks, similarity, transform_points
-from avatar_kit.heads import surgery
-from avatar_kit.types import Head, InputError, Mesh
+from avatar_kit.conventions import BOX_MAX, MM_PER_UNIT, head_from_landmarks, similarity, transform_points
+from avatar_kit.heads import check, surgery
+from avatar_kit.types import Array, Head, InputError, Mesh
 
 _FORMATS = (".obj", ".ply", ".stl", ".glb")
 _REACH = 1.6  # units: what lies further from the origin cannot matter inside the box
@@ -26,19 +29,34 @@ class FolderHeads:
     name = "folder"
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _FORMATS) if folder.is_dir() else []
         if not self._files:
             raise InputError(f"{folder}: no scans in it. folder:DIR takes a folder of {', '.join(_FORMATS)} files.")
+        self._unusable: dict[Path, str] = {}
 
     def sample(self, rng: np.random.Generator) -> Head:
-        """One scan, in the head frame, cut to the surroundings of the field's box."""
-        return self.load(self._files[int(rng.integers(len(self._files)))])
+        """One scan, in the head frame, cut to the surroundings of the field's box.
+
+        Raises:
+            InputError: no scan of the folder can be used. Some that cannot be are a warning.
+        """
+        while len(self._unusable) < len(self._files):
+            file = self._files[int(rng.integers(len(self._files)))]
+            if file in self._unusable:  # it is drawn again and not struck off: a head must not depend on those before it
+                continue
+            try:
+                return self.load(file)
+            except InputError as error:
+                self._unusable[file] = str(error)
+                warnings.warn(f"left out: {error}", stacklevel=2)
+        raise InputError(f"{self._folder}: none of its {len(self._files)} scans can be used. {next(iter(self._unusable.values()))}")
 
     def load(self, file: Path) -> Head:
         """The scan in `file`.
 
         Raises:
-            InputError: unreadable file, no triangles, or landmarks that are not enough.
+            InputError: unreadable file, no surface, landmarks that are not enough, or not a head's size, place or pose.
         """
         import trimesh
 
@@ -49,20 +67,56 @@ class FolderHeads:
             raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again as .ply or .obj.") from error
         if len(mesh.faces) == 0:
             raise InputError(f"{file}: holds no triangles. A scan must be a surface, not a point cloud.")
-        head_from_scan, landmarks = similarity(1.0 / MM_PER_UNIT, np.eye(3), np.zeros(3)), {}
+        defect = check.surface_defect(mesh)
+        if defect:
+            raise InputError(f"{file}: {defect}.")
         notes = file.with_suffix(".json")
-        if notes.is_file():
-            stated = json.loads(notes.read_text())
-            points = {name: np.asarray(p, float) for name, p in stated.get("landmarks", {}).items()}
-            unit = stated.get("mm_per_unit")
-            to_units = similarity(1.0 if unit is None else unit / MM_PER_UNIT, np.eye(3), np.zeros(3))
+        points, unit = _read_notes(notes)
+        head_from_scan = similarity((unit or 1.0) / MM_PER_UNIT, np.eye(3), np.zeros(3))
+        if points:
+            to_units = np.eye(4) if unit is None else head_from_scan
             points = {name: transform_points(to_units, p) for name, p in points.items()}
             try:
-                head_from_scan = head_from_landmarks(points, with_scale=unit is None) @ to_units
+                head_from_units = head_from_landmarks(points, with_scale=unit is None)
             except ValueError as error:
                 raise InputError(f"{notes}: {error}") from error
-            landmarks = {n: transform_points(head_from_landmarks(points, with_scale=unit is None), p) for n, p in points.items()}
+            head_from_scan = head_from_units @ to_units
+            points = {name: transform_points(head_from_units, p) for name, p in points.items()}
         mesh = mesh.transformed(head_from_scan)
-        near = (np.abs(mesh.vertices[mesh.faces]) < _REACH).all((1, 2))
+        defect = check.size_defect(mesh)
+        if defect:
+            raise InputError(
+                f'{file}: {defect}. Scale it to millimetres, or state its unit in {notes.name}: {{"mm_per_unit": 10}} for centimetres, '
+                "1000 for metres."
+            )
+        corners = mesh.vertices[mesh.faces]
+        if not (np.abs(corners.mean(1)) < BOX_MAX).all(1).any():
+            raise InputError(
+                f"{file}: none of it lies within {MM_PER_UNIT:.0f} mm of the origin, which should be 130 mm behind the nose tip. "
+                f"Move it, or state landmarks in {notes.name}."
+            )
+        near = (np.abs(corners) < _REACH).all((1, 2))
         body = surgery.without_unused(Mesh(mesh.vertices, mesh.faces[near]))
-        return Head(file.stem, {"body": body}, {"source": "folder", "file": file.name}, landmarks)
+        defect = None if points else check.pose_defect(body)
+        if defect:
+            raise InputError(f"{file}: {defect}. Turn it so that +y is up and the face looks to +z, or state landmarks in {notes.name}.")
+        return Head(file.stem, {"body": body}, {"source": "folder", "file": file.name}, points)
+
+
+def _read_notes(notes: Path) -> tuple[dict[str, Array], float | None]:
+    """The landmarks (each (3,), in the scan's frame and unit) and the unit in mm of a scan's `notes`, where there are any."""
+    if not notes.is_file():
+        return {}, None
+    accepted = 'It should be {"landmarks": {"nose_tip": [x, y, z], ...}, "mm_per_unit": 1.0}, of which either can be left out.'
+    try:
+        stated = json.loads(notes.read_text())
+        points = {str(name): np.asarray(point, float) for name, point in stated.get("landmarks", {}).items()}
+        unit = None if stated.get("mm_per_unit") is None else float(stated["mm_per_unit"])
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{notes}: cannot be understood ({error}). {accepted}") from error
+    wrong = [name for name, point in points.items() if point.shape != (3,) or not np.isfinite(point).all()]
+    if wrong:
+        raise InputError(f"{notes}: {', '.join(wrong)} is not three finite numbers. {accepted}")
+    if unit is not None and not (math.isfinite(unit) and unit > 0):
+        raise InputError(f"{notes}: mm_per_unit is {unit}, not a positive number. {accepted}")
+    return points, unit

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from avatar_kit.config import to_dict
+from avatar_kit.prior import processes
 from avatar_kit.prior.project import project, surface_error_mm
 from avatar_kit.prior.samples import SampleFolder
 from avatar_kit.prior.storage import HeadPrior, save_prior
@@ -23,8 +24,14 @@ _LICENCES = {
 }
 
 
-def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, command: str, seed: int) -> dict[str, Any]:
-    """Save a trainer's prior, score it on held-out heads, and write the card into the file and beside it (.json)."""
+def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, command: str, seed: int) -> dict[str, Any] | None:
+    """Save a trainer's prior, score it on held-out heads, and write the card into the file and beside it (.json).
+
+    Where several processes train, all call this; the first one does it and has the card, the others None.
+    """
+    latents = trainer.all_latents()
+    if processes.rank() > 0:
+        return None
     requests = trainer.samples.index["requests"]
     kinds = {request["source"].partition(":")[0] for request in requests}
     if any(request["makehuman_hair"] for request in requests):
@@ -36,12 +43,13 @@ def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, co
         "seed": seed,
         "epochs": trainer.epoch,
         "training_seconds": round(trainer.seconds),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {trainer.device.type}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {trainer.device.type}"
+        + (f", {processes.world()} processes" if processes.world() > 1 else ""),
         "settings": to_dict(trainer.config)["prior"],
     }
-    prior = save_prior(path, trainer.field, trainer.latents.data, card)
+    prior = save_prior(path, trainer.field, latents, card)
     card["scores"] = scores(prior, held_out, trainer.samples, seed=seed)
-    save_prior(path, trainer.field, trainer.latents.data, card)
+    save_prior(path, trainer.field, latents, card)
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     return card
 

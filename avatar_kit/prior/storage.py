@@ -35,6 +35,11 @@ class HeadPrior:
     card: dict[str, Any]
 
     @property
+    def knows_heads(self) -> bool:
+        """Whether it was trained: `untrained_prior` was not."""
+        return len(self.latents) > 1
+
+    @property
     def mean_latent(self) -> Tensor:
         """Mean of the training latents, (L,)."""
         return self.latents.mean(0)
@@ -66,14 +71,26 @@ def save_prior(path: Path, field: HeadField, latents: Tensor, card: dict[str, An
     return load_prior(path)
 
 
-def load_prior(path: Path | str = "default", device: str | torch.device = "cpu") -> HeadPrior:
+def untrained_prior(config: FieldConfig, *, seed: int = 0, device: str | torch.device = "cpu") -> HeadPrior:
+    """A prior that knows no heads: about a sphere, with one latent of zeros. Where heads are, another has to say."""
+    field = HeadField(config)
+    field.initialise(torch.Generator().manual_seed(seed))
+    field.to(device).requires_grad_(False)
+    latents = torch.zeros(1, config.latent, device=device)
+    return HeadPrior(field, latents, sdf_on_grid(field, latents[0], MEAN_SDF_RESOLUTION), {"heads": []})
+
+
+def load_prior(path: Path | str = "default", device: str | torch.device = "cpu", *, missing: str = "no such file") -> HeadPrior:
     """Read a prior; "default" is the shipped one.
+
+    Args:
+        missing: the reason to give where there is no such file.
 
     Raises:
         InputError: no such file, or not a prior.
     """
     file = shipped("prior.safetensors") if str(path) == "default" else Path(path)
-    tensors, settings, card = load_checkpoint(file, kind="prior", device=device)
+    tensors, settings, card = load_checkpoint(file, kind="prior", device=device, missing=missing)
     field = HeadField(stage_from_dict(FieldConfig, settings["field"])).to(device)
     field.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("field.")})
     field.requires_grad_(False)

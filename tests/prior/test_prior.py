@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trimesh
 
 from avatar_kit.config import Config, override
 from avatar_kit.field.head_field import Condition
@@ -19,16 +18,6 @@ from avatar_kit.prior.samples import HeadRequest, SampleFolder, sample_head, wri
 from avatar_kit.prior.storage import load_prior, save_prior
 from avatar_kit.prior.train import PriorTrainer
 from avatar_kit.types import Head, InputError, Mesh
-
-
-@pytest.fixture(scope="session")
-def balls(tmp_path_factory: pytest.TempPathFactory) -> SampleFolder:
-    """Samples of twelve balls with radii of 60 to 110 mm, made through the folder source."""
-    folder = tmp_path_factory.mktemp("balls")
-    for i, radius in enumerate(np.linspace(60, 110, 12)):
-        shape = trimesh.creation.icosphere(subdivisions=4, radius=radius)
-        shape.export(folder / f"ball_{i:02d}.ply")
-    return write_samples(folder / "samples", [HeadRequest(f"folder:{folder}", 12)])
 
 
 def test_samples_of_a_ball_are_exact(sphere: Mesh, rng: np.random.Generator) -> None:
