@@ -187,6 +187,10 @@ class Scene:
     head_from_world: Array | None = None
     mm_per_world_unit: float = 1.0
 
+    def without_normals(self) -> Scene:
+        """The same photos without their normal maps."""
+        return replace(self, photos=tuple(replace(photo, normals=None, confidence=None) for photo in self.photos))
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:

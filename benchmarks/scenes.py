@@ -8,7 +8,6 @@ Scenes without normal maps can be given some with `avatar-kit data capture SCENE
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ def main() -> None:
     parser.add_argument("--only")
     options = parser.parse_args()
     prior = ak.load_prior()
-    net = None if options.normals != "predicted" else options.weights or "default"
+    net = None if options.normals == "none" else options.weights or "default"
     names = options.only.split(",") if options.only else sorted(p.name for p in options.root.iterdir() if p.is_dir())
     print("| scene | views | seed | face (mean head) | head | metric face | head seen | fit s | total s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -40,7 +39,7 @@ def main() -> None:
         for views in map(int, options.views.split(",")):
             scene = ak.load_scene(options.root / name, views=views)
             if options.normals != "given":
-                scene = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
+                scene = scene.without_normals()
             for seed in range(options.seeds):
                 result = ak.reconstruct(scene, prior=prior, normal_net=net, seed=seed)
                 scores = score_run(result, prior, reference)

@@ -30,6 +30,7 @@ class PhotoHints:
     masks: Path | None = None
     focal_mm: float | None = None
     person: int | None = None
+    yaws_deg: list[float] | None = None
     check: bool = False
 
 
@@ -41,11 +42,14 @@ class Maker:
         usd: bool = False, hints: PhotoHints | None = None, refine_cameras: bool | None = None,
     ) -> None:  # fmt: skip
         from avatar_kit.backends import pick_device
-        from avatar_kit.prior.storage import load_prior
+        from avatar_kit.prior.storage import load_prior, untrained_prior
 
         self._device = pick_device(device)
         started = time.perf_counter()
-        self._prior = load_prior(prior_file, self._device)
+        if prior_file == "none":
+            self._prior = untrained_prior(config.field, seed=seed, device=self._device)
+        else:
+            self._prior = load_prior(prior_file, self._device)
         self._load_seconds = time.perf_counter() - started
         self._settings = dict(normal_net=normal_net, seconds=seconds, preset=preset, device=self._device, seed=seed)
         self._config, self._refine_cameras = config, refine_cameras
@@ -69,6 +73,8 @@ class Maker:
             return self._finish(plain.scene, None, out, config, time.perf_counter() - started, extra)
         if self._hints.check:
             raise click.UsageError(f"--check is for plain photos; {path} states its cameras.")
+        if self._hints.yaws_deg is not None:
+            raise click.UsageError(f"--yaw is for plain photos; {path} states its cameras.")
         scene = load_scene(path, views=views or 3, view_ids=ids)
         given = sum(photo.normals is not None for photo in scene.photos)
         log(f"{scene.name}: {len(scene.photos)} photos (views {list(scene.view_ids)}), {given} with normal maps, on {self._device}")
@@ -81,20 +87,26 @@ class Maker:
         from tqdm import tqdm
 
         from avatar_kit.normals.storage import load_estimator
+        from avatar_kit.photos.folder import check_yaws, photo_files
         from avatar_kit.photos.scene import scene_from_photos
         from avatar_kit.recon.pipeline import log
+        from avatar_kit.types import InputError
 
         network = self._settings["normal_net"]
         if network is None:
             raise click.UsageError(f"{path}: plain photos need the network that finds heads. Leave --normals none out, or add cameras.npz.")
         if ids is not None:
             raise click.UsageError("--view-ids is for scenes with cameras; of plain photos, give a folder with those that you want.")
-        net = load_estimator(None if network == "default" else Path(network), device=self._device)
         hints = self._hints
+        if hints.yaws_deg is not None:
+            try:
+                check_yaws(path, [path] if path.is_file() else photo_files(path), hints.yaws_deg)
+            except InputError as error:
+                raise click.UsageError(str(error)) from error
+        net = load_estimator(None if network == "default" else Path(network), device=self._device)
         with tqdm(desc="photos", unit="photo", leave=False) as bar:
-            plain = scene_from_photos(
-                path, net, views=views, masks=hints.masks, focal_mm=hints.focal_mm, person=hints.person, on_photo=lambda: bar.update()
-            )
+            said: dict[str, Any] = dict(masks=hints.masks, focal_mm=hints.focal_mm, person=hints.person, yaws_deg=hints.yaws_deg)
+            plain = scene_from_photos(path, net, views=views, on_photo=lambda: bar.update(), **said)
         for seen in plain.understood:
             angles = f"yaw {seen.yaw_deg:+.0f}, pitch {seen.pitch_deg:+.0f} deg, {seen.distance_mm / 10:.0f} cm away"
             log(f"{seen.name}: {'; '.join([angles, *seen.notes])}")

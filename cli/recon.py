@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 from avatar_kit_cli.maker import Maker, PhotoHints
-from avatar_kit_cli.options import check_output, parse_view_ids, preset_options, resolve_config
+from avatar_kit_cli.options import check_output, parse_view_ids, parse_yaws, preset_options, resolve_config
 
 _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 
@@ -17,7 +17,8 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--views", type=click.IntRange(1), help="How many photos to use.  [default: 3 of a scene, all plain photos]")
 @click.option("--view-ids", help="Exactly these photos, e.g. 0,2,3.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the result; of several scenes, OUT/NAME each.")
-@click.option("--prior", "prior_file", default="default", show_default=True, help="default, or a file of `prior train`.")
+@click.option("--prior", "prior_file", default="default", show_default=True, metavar="default|none|FILE",
+              help="default: the shipped one; none: start from a sphere, to compare.")  # fmt: skip
 @click.option("--normals", "normal_net", default="default", show_default=True, metavar="none|default|FILE",
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--refine-cameras/--keep-cameras", default=None,
@@ -25,6 +26,8 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @click.option("--masks", type=click.Path(path_type=Path), help="Of plain photos: a folder with NAME.png, white on the subject.")
 @click.option("--focal-mm", type=float, help="Of plain photos: focal length, 35 mm equivalent.  [default: EXIF, else estimated]")
 @click.option("--person", type=click.IntRange(1), help="Of plain photos with several people: which, counted from the largest.")
+@click.option("--yaw", metavar="DEG,...", help="Of plain photos: roughly from where each was taken, in the order of their names: "
+              "0 is frontal, positive sees the subject's left side (the nose points to the picture's left), e.g. 0,45,-45.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Of plain photos: write photos.json and photos.png, what was understood, and stop.")
 @click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
@@ -34,8 +37,9 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 @preset_options
 def recon(
     scenes: tuple[Path, ...], views: int | None, view_ids: str | None, out: Path, prior_file: str, normal_net: str,
-    refine_cameras: bool | None, masks: Path | None, focal_mm: float | None, person: int | None, check: bool, seconds: float,
-    backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str, seed: int,
+    refine_cameras: bool | None, masks: Path | None, focal_mm: float | None, person: int | None, yaw: str | None, check: bool,
+    seconds: float, backend: str | None, usd: bool, resume: bool, overwrite: bool, preset: str, overrides: tuple[str, ...], device: str,
+    seed: int,
 ) -> None:  # fmt: skip
     """Reconstruct the head of SCENE: a folder of posed photos with masks (H3DS / IDR layout), a folder of plain photos of one
     person, or one photo; of several, one after another.
@@ -51,12 +55,16 @@ def recon(
             check_output(each, overwrite)
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
+    if prior_file == "none":
+        from avatar_kit.config import WITHOUT_PRIOR
+
+        overrides = (*WITHOUT_PRIOR, *overrides)
     config = resolve_config(preset, overrides)
     if usd:
         from avatar_kit.backends import pick
 
         pick("usd")  # before minutes are spent
-    hints = PhotoHints(masks, focal_mm, person, check)
+    hints = PhotoHints(masks, focal_mm, person, parse_yaws(yaw), check)
     network = None if normal_net == "none" else normal_net
     maker = Maker(prior_file, network, seconds, preset, config, device, seed, usd=usd, hints=hints, refine_cameras=refine_cameras)
     failures: list[Exception] = []

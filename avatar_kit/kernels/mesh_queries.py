@@ -77,21 +77,27 @@ def _ray_kernel(
 
 
 class MeshQueries:
-    """A mesh prepared for queries on one device. Lengths are in the mesh's own unit; float32 throughout."""
+    """A mesh prepared for queries on one device. Lengths are in the mesh's own unit; float32 throughout.
 
-    def __init__(self, mesh: Mesh, device: str | torch.device = "cpu") -> None:
-        self.mesh = mesh
+    Args:
+        signs: prepare for signed distances too.
+    """
+
+    def __init__(self, mesh: Mesh, device: str | torch.device = "cpu", *, signs: bool = True) -> None:
+        self.mesh, self._signs = mesh, signs
         self.device = torch.device(device)
         self._faces = torch.as_tensor(np.ascontiguousarray(mesh.faces, np.int32), device=self.device)
         vertices = torch.as_tensor(np.ascontiguousarray(mesh.vertices, np.float32), device=self.device)
         self._warp_mesh = wp.Mesh(
             points=runtime.points_array(vertices),
             indices=wp.from_torch(self._faces.flatten(), dtype=wp.int32),
-            support_winding_number=True,
+            support_winding_number=signs,
         )
 
     def closest(self, points: torch.Tensor, *, signed: bool = False) -> Closest:
         """Closest surface points to `points` (N, 3); distances negative inside when `signed`."""
+        if signed and not self._signs:
+            raise ValueError("signed distances were asked of a mesh that was prepared without signs")
         n = len(points)
         out = Closest(
             torch.empty(n, device=self.device),

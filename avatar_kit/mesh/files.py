@@ -32,7 +32,7 @@ def read_mesh(file: Path) -> Mesh:
         loaded = trimesh.load_mesh(file, process=False, maintain_order=True)
     except Exception as error:
         raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again as .ply or .obj.") from error
-    if len(loaded.faces) == 0:
+    if len(getattr(loaded, "faces", ())) == 0:
         raise InputError(f"{file}: holds no triangles. A mesh with faces is needed.")
     visual: Any = loaded.visual
     colors = texture = None

@@ -16,7 +16,7 @@ def visible_vertices(mesh: Mesh, cameras: tuple[Camera, ...], *, tolerance: floa
         mesh: in the cameras' world frame.
         tolerance: what lies less than this in front of a vertex does not hide it, world units.
     """
-    queries = MeshQueries(mesh)
+    queries = MeshQueries(mesh, signs=False)
     visible = np.zeros(len(mesh.vertices), bool)
     for camera in cameras:
         pixels, depth = camera.project(mesh.vertices)

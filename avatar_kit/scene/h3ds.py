@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -147,20 +148,41 @@ class H3dsFolder:
 
 
 def read_reference(path: Path) -> Reference | None:
-    """The true mesh of a scene folder with its landmarks and face region, or None where it has none."""
+    """The true mesh of a scene folder with its landmarks and face region, or None where it has none.
+
+    Raises:
+        InputError: one of the files cannot be used.
+    """
     file = path / "full_head.obj"
     if not file.is_file():
         return None
     import trimesh
 
-    loaded = trimesh.load_mesh(file, process=False, maintain_order=True)
-    mesh = Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32))
-    landmarks = {}
-    if (path / "landmarks.txt").is_file():
-        lines = (path / "landmarks.txt").read_text().split("\n")
-        landmarks = {name: int(index) for name, index in (line.split()[:2] for line in lines if line.strip())}
-    region = path / "regions" / "face_sphere.txt"
-    return Reference(mesh, landmarks, np.loadtxt(region, dtype=int) if region.is_file() else None)
+    try:
+        loaded: Any = trimesh.load_mesh(file, process=False, maintain_order=True)
+        mesh = Mesh(np.asarray(loaded.vertices), np.asarray(loaded.faces, np.int32))
+    except Exception as error:
+        raise InputError(f"{file}: cannot be read as a mesh ({error}). Export it again, with its faces.") from error
+    if len(mesh.faces) == 0:
+        raise InputError(f"{file}: holds no triangles. The true mesh needs its faces.")
+    notes, region = path / "landmarks.txt", path / "regions" / "face_sphere.txt"
+    landmarks, face = {}, None
+    try:
+        if notes.is_file():
+            lines = notes.read_text().split("\n")
+            landmarks = {name: int(index) for name, index in (line.split()[:2] for line in lines if line.strip())}
+    except ValueError as error:
+        raise InputError(f"{notes}: {error}. Each line is the name of a landmark and the number of its vertex.") from error
+    try:
+        if region.is_file():
+            face = np.loadtxt(region, dtype=int, ndmin=1)
+    except ValueError as error:
+        raise InputError(f"{region}: {error}. Each line is the number of a vertex of the face.") from error
+    for source, numbers in ((notes, np.array(list(landmarks.values()), int)), (region, face if face is not None else np.zeros(0, int))):
+        beyond = numbers[(numbers < 0) | (numbers >= len(mesh.vertices))]
+        if len(beyond):
+            raise InputError(f"{source}: {beyond[0]} is no vertex of {file.name}, which has {len(mesh.vertices)}, counted from 0.")
+    return Reference(mesh, landmarks, face)
 
 
 def read_normal_map(file: Path) -> Array:

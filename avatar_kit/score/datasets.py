@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 
-from avatar_kit.photos.folder import photo_files
+from avatar_kit.photos.folder import is_plain, photo_files
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.scene.views import choose_views
 from avatar_kit.types import InputError
 
+_PARTS = ("image", "mask", "cameras.npz", "full_head.obj")
 H3DS_PAGE = "https://github.com/CrisalixSA/h3ds"
 
 
@@ -23,11 +24,13 @@ class Subject:
     Attributes:
         folder: in the H3DS layout (docs/formats.md).
         views: photos of each configuration that the dataset states, by their number ("3"); others are chosen by the cameras.
+        scan: the truth where it is not in the folder, in a frame of its own (`score.scans`).
     """
 
     name: str
     folder: Path
     views: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    scan: Path | None = None
 
     def view_ids(self, count: int) -> list[int]:
         """Numbers of the photos of a configuration.
@@ -36,12 +39,19 @@ class Subject:
             InputError: the folder cannot be read or has too few photos.
         """
         stated = self.views.get(str(count))
-        return list(stated) if stated is not None else choose_views(H3dsFolder(self.folder), count)
+        if stated is not None:
+            return list(stated)
+        if self.scan is None or not is_plain(self.folder):
+            return choose_views(H3dsFolder(self.folder), count)
+        there = len(photo_files(self.folder))
+        if count > there:
+            raise InputError(f"{self.folder}: found {there} photos, --views asked for {count}. Use --views 1 to {there} or add photos.")
+        return list(range(count))  # which, is known when all have been looked at
 
 
 def scenes(root: Path) -> list[Subject]:
-    """Any folder of scene folders, those with a cameras.npz or an image/ folder, by name."""
-    found = sorted(path for path in root.iterdir() if (path / "cameras.npz").is_file() or (path / "image").is_dir())
+    """Any folder of scene folders, by name: those with any of a scene's parts, so that one that lacks some is missed."""
+    found = sorted(path for path in root.iterdir() if any((path / part).exists() for part in _PARTS))
     if not found:
         raise InputError(f"{root}: holds no scene folders. Each has image/, mask/ and cameras.npz (docs/formats.md).")
     return [Subject(path.name, path) for path in found]
@@ -88,7 +98,22 @@ def photos(root: Path) -> list[Subject]:
     return [Subject(file.stem, file, {"1": [0]}) for file in files]
 
 
-DATASETS: dict[str, Callable[[Path], list[Subject]]] = {"scenes": scenes, "h3ds": h3ds, "celeba-hq": photos}
+def three_dfaw(root: Path) -> list[Subject]:
+    """3DFAW-Video: scans mesh001.obj with VertexLandmarks001.txt, as its evaluation program reads them, and beside each a folder 001/.
+
+    How the dataset itself lays out its videos is not public, so the folder is the user's to make: photos of the subject, such as
+    frames of the video, or a posed scene in whatever frame (docs/evaluation.md).
+    """
+    scans = sorted(root.glob("mesh*.obj"))
+    if not scans:
+        raise InputError(
+            f"{root}: holds no scans. Put 3DFAW-Video's mesh001.obj and VertexLandmarks001.txt there, and photos of the subject into 001/ "
+            "(docs/evaluation.md)."
+        )
+    return [Subject(name, root / name, scan=scan) for scan in scans for name in [scan.stem.removeprefix("mesh")]]
+
+
+DATASETS: dict[str, Callable[[Path], list[Subject]]] = {"scenes": scenes, "h3ds": h3ds, "celeba-hq": photos, "3dfaw": three_dfaw}
 WITHOUT_TRUTH = ("celeba-hq",)
 """Datasets of which there are pictures to look at, and nothing to score."""
 

@@ -13,6 +13,7 @@ from avatar_kit.recon.align import align
 from avatar_kit.recon.pipeline import reconstruct
 from avatar_kit.scene.h3ds import H3dsFolder, read_reference
 from avatar_kit.scene.views import choose_views, load_scene
+from avatar_kit.score.checks import check_prediction, check_truth
 from avatar_kit.score.datasets import Subject
 from avatar_kit.score.report import mean_head_mesh, score_mesh, score_run
 from avatar_kit.score.rivals import Rival
@@ -43,6 +44,7 @@ def evaluate_path(
         view_ids = json.loads(notes.read_text())["views"]
     if reference.is_file():
         truth = read_mesh(reference)
+        check_prediction(mesh, Reference(truth, {}, None), str(mesh_or_run))
         assumed = Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None)
         return {mesh_or_run.name: score_mesh(mesh, assumed, device=device, backend=backend, protocols=protocols)}
     truth_or_none = read_reference(reference)
@@ -53,6 +55,8 @@ def evaluate_path(
     scene = folder.scene(ids)
     cameras: tuple[Camera, ...] = tuple(photo.camera for photo in scene.photos)
     unit = folder.mm_per_world_unit
+    check_truth(truth_or_none, unit, f"{reference}/full_head.obj")
+    check_prediction(mesh, truth_or_none, str(mesh_or_run))
     prior = load_prior()
     head_from_world = align(scene, prior.mean_sdf)
     mean_head = mean_head_mesh(prior, head_from_world)
@@ -66,14 +70,16 @@ class SubjectScorer:
     """Reconstructs a subject and scores it beside the mean head and rivals, with one prior for all.
 
     Args:
+        drop_normals: do without the scenes' normal maps.
         settings: of `recon.pipeline.reconstruct`.
     """
 
-    def __init__(self, prior: HeadPrior, *, rivals: Sequence[Rival] = (), **settings: Any) -> None:
-        self._prior, self._rivals, self._settings = prior, rivals, settings
+    def __init__(self, prior: HeadPrior, *, rivals: Sequence[Rival] = (), drop_normals: bool = False, **settings: Any) -> None:
+        self._prior, self._rivals, self._drop_normals, self._settings = prior, rivals, drop_normals, settings
 
     def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
-        """{"view_ids", "scores": {"ours", "mean head" and rivals: {protocol: {score: value}}}, "seconds", "normals"}.
+        """{"view_ids", "scores": {"ours", "mean head" and rivals: {protocol: {score: value}}}, "seconds", "rival_seconds",
+        "rival_errors": {rival: why it has no score}, "normals"}.
 
         Raises:
             InputError: photos or truth are missing or wrong.
@@ -82,14 +88,23 @@ class SubjectScorer:
         if reference is None:
             raise InputError(f"{subject.folder}/full_head.obj: missing. A table needs the true mesh of each subject.")
         scene = load_scene(subject.folder, view_ids=view_ids)
+        check_truth(reference, scene.mm_per_world_unit, f"{subject.folder}/full_head.obj")
+        if self._drop_normals:
+            scene = scene.without_normals()
         result = reconstruct(scene, prior=self._prior, **self._settings)
         scores = score_run(result, self._prior, reference)
         rows = {"ours": scores["reconstruction"], "mean head": scores["mean head"]}
         seconds = {name: round(value, 3) for name, value in result.seconds.items()}
         cameras = tuple(photo.camera for photo in scene.photos)
-        rival_seconds = {}
+        rival_seconds, rival_errors = {}, {}
         for rival in self._rivals:
-            mesh, spent = rival.mesh(subject.folder, view_ids)
+            try:
+                mesh, spent = rival.mesh(subject.folder, view_ids)
+                check_prediction(mesh, reference, rival.name)
+            except InputError as error:  # the others' scores stand
+                rival_errors[rival.name] = str(error)
+                continue
             rows[rival.name] = score_mesh(mesh, reference, cameras=cameras, mm_per_unit=scene.mm_per_world_unit, device=result.device)
             rival_seconds[rival.name] = round(spent, 3)
-        return {"view_ids": view_ids, "scores": rows, "seconds": seconds, "rival_seconds": rival_seconds, "normals": result.normals}
+        times = {"seconds": seconds, "rival_seconds": rival_seconds}
+        return {"view_ids": view_ids, "scores": rows, **times, "rival_errors": rival_errors, "normals": result.normals}

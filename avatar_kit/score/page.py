@@ -15,6 +15,7 @@ import numpy as np
 from avatar_kit.mesh.files import to_trimesh
 from avatar_kit.recon.run_folder import upright_in_metres
 from avatar_kit.score.reported import REPORTED, SOURCE
+from avatar_kit.score.tables import rivals_that_failed, summary_cells
 from avatar_kit.types import Mesh
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from avatar_kit.recon.pipeline import Reconstruction
 
+_GLOW = 0.6
 _CAPTIONS = {
     "photos.png": ("Photos as they were understood", "Mask's edge, predicted normals, and the mean head as the estimated camera sees it."),
     "preview.png": ("Photos and result", "A column a photo: photo, normals that were given or predicted, normals found, shape, colours."),
@@ -91,16 +93,12 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures:
     return page.html()
 
 
-def table_page(
-    results: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], *, dataset: str, picture: Image | None = None
-) -> str:
+def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], *, dataset: str, picture: Image | None = None) -> str:
     """The page of `eval --dataset`: `results` per subject, their summary `rows` (`score.tables.summaries`), a montage."""
     scored = [result for result in results if "error" not in result]
     page = Page(f"{dataset}: {len({result['subject'] for result in scored})} subjects")
     if rows:
-        page.tables.append(
-            ("Means, medians and standard deviations, mm", list(rows[0]), [[row.get(name, "") for name in rows[0]] for row in rows])
-        )
+        page.tables.append(("Errors in mm over subjects: mean (median, standard deviation)", *summary_cells(rows)))
     subjects = [
         [result["subject"], result["views"], *(f"{result['scores'][method]['h3ds']['face_mm']:.2f}" for method in ("ours", "mean head")),
          f"{result['seconds']['total']:.1f}"] for result in scored if result["scores"]
@@ -111,6 +109,9 @@ def table_page(
     failed = [[result["subject"], result["views"], result["error"]] for result in results if "error" in result]
     if failed:
         page.tables.append(("Not reconstructed", ["subject", "views", "why"], failed))
+    without = rivals_that_failed(results)
+    if without:
+        page.tables.append(("Rivals' meshes without a score", ["subject", "views", "why"], without))
     if subjects:
         where = "the same data" if dataset == "h3ds" else "other data"
         page.plots.append(("Error against time", f"Crosses: reported on H3DS, {where} ({SOURCE}).", _time_against_error(scored)))
@@ -122,7 +123,11 @@ def head_viewer(mesh: Mesh) -> str:
     import trimesh
     from trimesh.viewer.notebook import scene_to_html
 
-    return scene_to_html(trimesh.Scene(to_trimesh(mesh)))
+    shape = to_trimesh(mesh)
+    if mesh.texture is not None:  # which shows light and shade already: half of it shines by itself
+        material: Any = shape.visual.material  # type: ignore[union-attr]
+        material.emissiveTexture, material.emissiveFactor = material.baseColorTexture, [_GLOW] * 3
+    return scene_to_html(trimesh.Scene(shape))
 
 
 def _cell(value: Any) -> str:
@@ -135,7 +140,8 @@ def _png(picture: Image) -> str:
     return base64.b64encode(packed.getvalue()).decode()
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A Matplotlib figure as a picture that stands in a page."""
     packed = io.StringIO()
     figure.savefig(packed, format="svg", bbox_inches="tight", metadata={"Date": None})
     text = packed.getvalue()
@@ -153,7 +159,7 @@ def _curves(curve: Sequence[Mapping[str, float]]) -> str:
         axis.set(xlabel=along, yscale="log")
         axis.grid(alpha=0.3)
         axis.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _time_against_error(scored: Sequence[Mapping[str, Any]]) -> str:
@@ -180,4 +186,4 @@ def _time_against_error(scored: Sequence[Mapping[str, Any]]) -> str:
     axis.set(xscale="log", xlabel="seconds", ylabel="face, mm (h3ds protocol)")
     axis.grid(alpha=0.3)
     axis.legend()
-    return _svg(figure)
+    return svg(figure)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avatar_kit.score.distances import nearest
+from avatar_kit.conventions import transform_points
+from avatar_kit.score.distances import Cloud
 from avatar_kit.score.protocols import face_region
+from avatar_kit.score.registration import icp
 from avatar_kit.types import Array, Mesh, Reference
 
 _SPACING_MM = 0.8  # between samples: the paper states none; a head takes half a million
@@ -36,14 +38,11 @@ def paper_score(
     Args:
         device, backend: of the distances (`score.distances.nearest`).
     """
-    from trimesh.registration import icp
-
     region, truth = face_region(reference, mm_per_unit), reference.mesh.vertices
-    samples = sample_evenly(predicted, _SPACING_MM / mm_per_unit)
-    raw, _ = nearest(truth[region], samples, device=device, backend=backend)
-    predicted_from_truth, _, _ = icp(truth[region], samples, scale=False, reflection=False)
-    moved = truth @ predicted_from_truth[:3, :3].T + predicted_from_truth[:3, 3]
-    distance = nearest(moved, samples, device=device, backend=backend)[0] * mm_per_unit
+    samples = Cloud(sample_evenly(predicted, _SPACING_MM / mm_per_unit), device=device, backend=backend)
+    raw, _ = samples.nearest(truth[region])
+    predicted_from_truth = icp(truth[region], samples, scale=False, reflection=False)
+    distance = samples.nearest(transform_points(predicted_from_truth, truth))[0] * mm_per_unit
     face = distance[region]
     return PaperScore(float(face.mean()), float(np.percentile(face, 90)), float(distance.mean()), float(raw.mean() * mm_per_unit))
 
@@ -55,4 +54,15 @@ def sample_evenly(mesh: Mesh, spacing: float) -> Array:
     shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     count = int(np.ceil(shape.area / spacing**2 * _CANDIDATES))
     points = trimesh.sample.sample_surface(shape, count, seed=_SEED)[0]
-    return np.asarray(trimesh.points.remove_close(np.asarray(points), spacing)[0])
+    return _without_close(np.asarray(points), spacing)
+
+
+def _without_close(points: Array, spacing: float) -> Array:
+    """What `trimesh.points.remove_close` keeps, found in 2/3 of the time: of each pair that is too close, the one with fewer such pairs."""
+    from scipy.spatial import KDTree
+
+    pairs = KDTree(points, balanced_tree=False, compact_nodes=False).query_pairs(spacing, output_type="ndarray")
+    count = np.bincount(pairs.ravel(), minlength=len(points))
+    kept = np.ones(len(points), bool)
+    kept[np.where(count[pairs[:, 0]] >= count[pairs[:, 1]], pairs[:, 0], pairs[:, 1])] = False
+    return points[kept]

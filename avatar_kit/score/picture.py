@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.recon.pipeline import Reconstruction
 from avatar_kit.recon.rays import shrink
+from avatar_kit.render.error_map import BAR_PX, colored_by_distance, scale_bar, shaded_colors
 from avatar_kit.render.picture import clay
 from avatar_kit.render.renderer import Renderer
-from avatar_kit.types import Mesh, Reference
+from avatar_kit.types import Reference
 
 _TILE_PX = 256
 _WORST_MM = 3.0  # the error that is drawn as the end of the scale
@@ -23,27 +23,16 @@ def error_sheet(result: Reconstruction, reference: Reference, *, most: int = 3) 
     unit = result.scene.mm_per_world_unit
     truth = reference.mesh
     distance = MeshQueries(result.mesh).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices))).distance.numpy() * unit
-    scale = colormaps["turbo"]
-    colored = Mesh(truth.vertices, truth.faces, scale(np.clip(distance / _WORST_MM, 0, 1))[:, :3])
+    colored = colored_by_distance(truth, distance, _WORST_MM)
     made, true = Renderer(result.mesh, device=result.device), Renderer(colored, device=result.device)
     columns = []
     for photo in result.scene.photos[:most]:
         small = shrink(photo, _TILE_PX)
-        seen, error = made.render(small.camera), true.render(small.camera)
+        seen = made.render(small.camera)
         assert seen.colors is not None
-        assert error.colors is not None
-        shading = 0.45 + 0.55 * clay(error)
-        tiles = [small.image, clay(seen), np.where(seen.mask[..., None], seen.colors, 1.0)]
-        tiles.append(np.where(error.mask[..., None], error.colors * shading, 1.0))
+        tiles = [small.image, clay(seen), np.where(seen.mask[..., None], seen.colors, 1.0), shaded_colors(true, small.camera)]
         columns.append(np.concatenate(tiles, axis=0))
-    bar = np.ones((columns[0].shape[0], 64, 3))
-    ramp = scale(np.linspace(1, 0, _TILE_PX - 40))[:, :3]
-    top = 3 * columns[0].shape[0] // 4 + 20
-    bar[top : top + len(ramp), 8:24] = ramp[:, None]
-    sheet = Image.fromarray(np.round(np.clip(np.concatenate([*columns, bar], axis=1), 0, 1) * 255).astype(np.uint8))
-    draw = ImageDraw.Draw(sheet)
-    x = sheet.width - 38
-    for share in (0.0, 0.5, 1.0):
-        draw.text((x, top - 5 + (1 - share) * len(ramp)), f"{share * _WORST_MM:.1f}", fill="black")
-    draw.text((x - 4, top + len(ramp) + 8), "mm", fill="black")
-    return sheet
+    height = columns[0].shape[0]
+    bar = np.ones((height, BAR_PX, 3))
+    bar[3 * height // 4 :] = scale_bar(height - 3 * height // 4, _WORST_MM)
+    return Image.fromarray(np.round(np.clip(np.concatenate([*columns, bar], axis=1), 0, 1) * 255).astype(np.uint8))

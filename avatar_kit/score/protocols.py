@@ -8,17 +8,20 @@ on request) and measures from points to surfaces, in both directions, with what 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from avatar_kit.conventions import scale_of, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
-from avatar_kit.score.distances import nearest
+from avatar_kit.score.distances import Cloud
+from avatar_kit.score.registration import icp
 from avatar_kit.types import Array, Camera, InputError, Mesh, Reference
 
 FACE_RADIUS_MM = 95.0
@@ -96,24 +99,25 @@ def h3ds_score(
             in the package where they are given.
         device, backend: of the distances (`score.distances.nearest`).
     """
-    from trimesh.registration import icp, procrustes
-
     region = face_region(reference, mm_per_unit)
     truth, vertices = reference.mesh.vertices, predicted.vertices
     if landmarks is not None:
         missing = sorted(set(reference.landmarks) - set(landmarks))
         if missing:
             raise InputError(f"the prediction's landmarks lack {missing}, which the reference has.")
+        from trimesh.registration import procrustes
+
         pairs = [(vertices[landmarks[name]], truth[index]) for name, index in reference.landmarks.items()]
         motion, _, _ = procrustes(*(np.array(points) for points in zip(*pairs, strict=True)), reflection=False, scale=True)
-        vertices = vertices @ motion[:3, :3].T + motion[:3, 3]
-    raw, _ = nearest(truth[region], vertices, device=device, backend=backend)
+        vertices = transform_points(motion, vertices)
+    cloud = Cloud(vertices, device=device, backend=backend)
+    raw, _ = cloud.nearest(truth[region])
     # scale and reflection are trimesh's defaults, which the package leaves as they are
-    predicted_from_truth, _, _ = icp(truth[region], vertices, scale=True, reflection=True)
-    aligned = vertices @ np.linalg.inv(predicted_from_truth)[:3, :3].T + np.linalg.inv(predicted_from_truth)[:3, 3]
-    distance = nearest(truth, aligned, device=device, backend=backend)[0] * mm_per_unit
+    predicted_from_truth = icp(truth[region], cloud, scale=True, reflection=True)
+    scale = 1.0 / scale_of(predicted_from_truth)
+    # the package moves the prediction; moving the truth instead, and scaling its distances back, needs no second tree
+    distance = cloud.nearest(transform_points(predicted_from_truth, truth))[0] * (abs(scale) * mm_per_unit)
     face = distance[region]
-    scale = 1.0 / np.cbrt(np.linalg.det(predicted_from_truth[:3, :3]))
     return H3dsScore(
         float(face.mean()), float(np.percentile(face, 90)), float(distance.mean()), float(raw.mean() * mm_per_unit), float(scale)
     )
@@ -123,13 +127,14 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
     """Score without moving anything. `cameras` are those of the photos that were used, for what is visible."""
     region = face_region(reference, mm_per_unit)
     truth = reference.mesh
-    to_prediction = MeshQueries(predicted).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices)))
+    queries, normals, visible = _prepared(truth, cameras, _VISIBLE_MM / mm_per_unit)
+    to_prediction = MeshQueries(predicted, signs=False).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices)))
     distance = to_prediction.distance.numpy() * mm_per_unit
     near = np.linalg.norm(predicted.vertices - nose_tip(reference), axis=1) * mm_per_unit < FACE_RADIUS_MM
-    back = MeshQueries(truth).closest(torch.from_numpy(np.ascontiguousarray(predicted.vertices))).distance.numpy() * mm_per_unit
+    back = queries.closest(torch.from_numpy(np.ascontiguousarray(predicted.vertices))).distance.numpy() * mm_per_unit
     reverse = back[near] if near.any() else np.array([np.nan])
-    cosine = (vertex_normals(truth)[region] * predicted.face_normals[to_prediction.face.numpy()[region]]).sum(1)
-    visible = visible_vertices(truth, cameras, tolerance=_VISIBLE_MM / mm_per_unit)
+    beside = Mesh(predicted.vertices, predicted.faces[to_prediction.face.numpy()[region]])  # of the face's vertices, the nearest faces
+    cosine = (normals[region] * beside.face_normals).sum(1)
     return MetricScore(
         face_mm=float(distance[region].mean()),
         head_mm=float(distance.mean()),
@@ -145,6 +150,19 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
     )
 
 
+class _Prepared(NamedTuple):
+    """What does not depend on the prediction: the surface, normals of its vertices, and which of them some camera sees."""
+
+    queries: MeshQueries
+    normals: Array
+    visible: Array
+
+
+@functools.lru_cache(maxsize=1)  # a subject's meshes are scored one after another
+def _prepared(truth: Mesh, cameras: tuple[Camera, ...], tolerance: float) -> _Prepared:
+    return _Prepared(MeshQueries(truth, signs=False), vertex_normals(truth), visible_vertices(truth, cameras, tolerance=tolerance))
+
+
 def f_score(to_prediction: Array, to_truth: Array, within: float) -> float:
     """Harmonic mean of recall (true points that the prediction is near to) and precision (predicted points near the truth)."""
     recall, precision = float((to_prediction < within).mean()), float((to_truth < within).mean())
@@ -154,9 +172,9 @@ def f_score(to_prediction: Array, to_truth: Array, within: float) -> float:
 def is_watertight(mesh: Mesh) -> bool:
     """Every edge belongs to two faces that run along it in opposite directions."""
     edges = mesh.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).astype(np.int64)
-    key = edges[:, 0] * len(mesh.vertices) + edges[:, 1]
-    back = edges[:, 1] * len(mesh.vertices) + edges[:, 0]
-    return len(np.unique(key)) == len(key) and bool(np.isin(key, back).all())
+    there = np.sort(edges[:, 0] * len(mesh.vertices) + edges[:, 1])
+    back = np.sort(edges[:, 1] * len(mesh.vertices) + edges[:, 0])
+    return bool((there[1:] != there[:-1]).all()) and np.array_equal(there, back)
 
 
 def as_json(score: Any) -> dict[str, Any]:

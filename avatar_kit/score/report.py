@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +57,13 @@ def score_run(result: Reconstruction, prior: HeadPrior, reference: Reference) ->
 
 def mean_head_mesh(prior: HeadPrior, head_from_world: Array) -> Mesh:
     """The prior's mean head in the world frame."""
+    return _mean_head(prior).transformed(np.linalg.inv(head_from_world))
+
+
+@functools.lru_cache(maxsize=1)  # seconds, and the same for all subjects of a table
+def _mean_head(prior: HeadPrior) -> Mesh:
     latent = prior.mean_latent.to(prior.field.last.bias.device)  # a fit on CUDA moves the field there
-    return extract(prior.field, latent, MeshConfig()).transformed(np.linalg.inv(head_from_world))
+    return extract(prior.field, latent, MeshConfig())
 
 
 def score_table(scores: dict[str, Any], protocol: str = "all") -> str:

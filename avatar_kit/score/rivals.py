@@ -44,7 +44,7 @@ class Rival:
         """The mesh that the command makes of a scene, and its seconds.
 
         Raises:
-            InputError: the command failed or wrote no mesh.
+            InputError: the command failed or wrote no mesh that can be read.
         """
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "mesh.ply"
@@ -60,4 +60,7 @@ class Rival:
                 raise InputError(
                     f"{self.name}: ended with {done.returncode} on {scene.name} and {'a' if out.is_file() else 'no'} mesh. {said}"
                 )
-            return read_mesh(out), seconds
+            try:
+                return read_mesh(out), seconds
+            except InputError as error:
+                raise InputError(f"{self.name}: {scene.name}, {error}") from error

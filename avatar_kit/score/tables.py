@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from avatar_kit.recon.pipeline import versions
 from avatar_kit.score.datasets import Subject
+from avatar_kit.score.jobs import each
 from avatar_kit.score.reported import REPORTED, SOURCE
 from avatar_kit.types import Array, InputError
 
@@ -25,36 +27,47 @@ _SEED = 0
 
 def run(
     subjects: Iterable[Subject], views: Sequence[int], out: Path, reconstruct: Callable[[Subject, list[int]], Result], *,
-    seed: int = 0, log: Callable[[str], None] = lambda message: None,
+    seed: int = 0, jobs: int = 1, log: Callable[[str], None] = lambda message: None,
 ) -> list[Result]:  # fmt: skip
     """Fill `out`/results.jsonl with a line per subject and number of views; lines that are there already stay.
 
     Args:
         reconstruct: gives {"method": {protocol: {score: value}}, ...} and may raise `InputError`, which is written down.
         seed: noted, and part of what makes a line the same.
+        jobs: processes that work beside each other (`score.jobs.each`). Lines are then in the order in which they got done; what is
+            returned is in that of `subjects`.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "results.jsonl"
     results = read(file)
     done = {_key(result) for result in results}
+    tasks = []
     for subject in subjects:
         for count in views:
-            result: Result = {"subject": subject.name, "views": count, "seed": seed}
-            if _key(result) in done:
+            if (subject.name, count, seed) in done:
                 log(f"{subject.name}, {count} views: there already")
-                continue
-            try:
-                result |= reconstruct(subject, subject.view_ids(count))
-            except InputError as error:
-                result["error"] = str(error)
-                log(f"{subject.name}, {count} views: {error}")
-            result["versions"] = versions()
-            results.append(result)
-            with file.open("a") as lines:
-                lines.write(json.dumps(result) + "\n")
-                lines.flush()
-                os.fsync(lines.fileno())
-    return results
+            else:
+                tasks.append((subject, count))
+    fresh = {}
+    for number, result in each(functools.partial(_attempt, reconstruct, seed), tasks, jobs):
+        if "error" in result:
+            log(f"{result['subject']}, {result['views']} views: {result['error']}")
+        fresh[number] = result
+        with file.open("a") as lines:
+            lines.write(json.dumps(result) + "\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+    return results + [fresh[number] for number in sorted(fresh)]
+
+
+def _attempt(reconstruct: Callable[[Subject, list[int]], Result], seed: int, task: tuple[Subject, int]) -> Result:
+    subject, count = task
+    result: Result = {"subject": subject.name, "views": count, "seed": seed}
+    try:
+        result |= reconstruct(subject, subject.view_ids(count))
+    except InputError as error:
+        result["error"] = str(error)
+    return result | {"versions": versions()}
 
 
 def read(file: Path) -> list[Result]:
@@ -89,6 +102,10 @@ def write_tables(results: Sequence[Result], out: Path, *, dataset: str) -> Path:
         f"Not reconstructed: {len(failed)} of {len(results)}.",
         *(f"- {r['subject']}, {r['views']} views: {r['error']}" for r in failed),
     ]
+    without = rivals_that_failed(results)
+    if without:
+        lines += ["", f"Rivals' meshes without a score: {len(without)}."]
+        lines += [f"- {subject}, {views} views: {why}" for subject, views, why in without]
     lines += ["", *_differences(results)]
     if dataset == "h3ds":
         lines += [
@@ -128,9 +145,10 @@ def summaries(results: Sequence[Result]) -> list[dict[str, Any]]:
     for views in sorted({result["views"] for result in results}):
         scored = [result for result in results if result["views"] == views and "error" not in result]
         for method in dict.fromkeys(name for result in scored for name in result["scores"]):
-            row: dict[str, Any] = {"method": method, "views": views, "subjects": len(scored)}
+            having = [result for result in scored if method in result["scores"]]  # a rival may have failed
+            row: dict[str, Any] = {"method": method, "views": views, "subjects": len(having)}
             for protocol, name in METRICS:
-                values = _values(scored, method, protocol, name)
+                values = _values(having, method, protocol, name)
                 spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
                 stem = f"{protocol}_{name}"
                 row |= {
@@ -142,6 +160,11 @@ def summaries(results: Sequence[Result]) -> list[dict[str, Any]]:
                 row["seconds"] = round(float(np.mean([result["seconds"]["total"] for result in scored])), 2)
             rows.append(row)
     return rows
+
+
+def rivals_that_failed(results: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str]]:
+    """Subject, number of views and reason of each."""
+    return [(result["subject"], result["views"], why) for result in results for why in result.get("rival_errors", {}).values()]
 
 
 def bootstrap(difference: Array) -> tuple[float, float]:
@@ -156,16 +179,20 @@ def _values(results: Sequence[Result], method: str, protocol: str, name: str) ->
     return np.array([result["scores"][method][protocol][name] for result in results], float)
 
 
-def _markdown(rows: Sequence[dict[str, Any]]) -> list[str]:
+def summary_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of `summaries`, for people."""
     names = [f"{protocol}_{name}" for protocol, name in METRICS]
-    lines = [
-        "| method | views | " + " | ".join(name.removesuffix("_mm").replace("_", " ") for name in names) + " | s |",
-        "| --- " * (len(names) + 3) + "|",
-    ]
+    headings = ["method", "views", *(name.removesuffix("_mm").replace("_", " ") for name in names), "s", "subjects"]
+    cells = []
     for row in rows:
-        cells = [f"{row[name]:.2f} ({row[f'{name}_median']:.2f}, {row[f'{name}_std']:.2f})" for name in names]
-        lines.append(f"| {row['method']} | {row['views']} | " + " | ".join(cells) + f" | {row.get('seconds', '-')} |")
-    return lines
+        numbers = [f"{row[name]:.2f} ({row[f'{name}_median']:.2f}, {row[f'{name}_std']:.2f})" for name in names]
+        cells.append([row["method"], str(row["views"]), *numbers, str(row.get("seconds", "-")), str(row["subjects"])])
+    return headings, cells
+
+
+def _markdown(rows: Sequence[dict[str, Any]]) -> list[str]:
+    headings, cells = summary_cells(rows)
+    return ["| " + " | ".join(line) + " |" for line in (headings, ["---"] * len(headings), *cells)]
 
 
 def _differences(results: Sequence[Result]) -> list[str]:
@@ -174,7 +201,8 @@ def _differences(results: Sequence[Result]) -> list[str]:
     for views in sorted({result["views"] for result in results}):
         scored = [result for result in results if result["views"] == views and "error" not in result]
         for method in dict.fromkeys(name for result in scored for name in result["scores"] if name != "ours"):
-            difference = _values(scored, "ours", "h3ds", "face_mm") - _values(scored, method, "h3ds", "face_mm")
+            having = [result for result in scored if method in result["scores"]]
+            difference = _values(having, "ours", "h3ds", "face_mm") - _values(having, method, "h3ds", "face_mm")
             low, high = bootstrap(difference)
             lines.append(
                 f"Face, ours less {method}, {views} views: {difference.mean():+.2f} mm, "

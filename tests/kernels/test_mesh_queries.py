@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from reference import mesh_twins
 
@@ -26,6 +27,14 @@ def test_distance_and_sign_match_brute_force(sphere: Mesh, rng: np.random.Genera
     found = MeshQueries(sphere).signed_distance(torch.from_numpy(points)).numpy()
     np.testing.assert_allclose(np.abs(found), mesh_twins.closest_distance(sphere, points), atol=2e-6)
     assert ((found < 0) == (mesh_twins.winding_number(sphere, points) > 0.5)).all()
+
+
+def test_without_signs_the_rest_is_the_same(sphere: Mesh, rng: np.random.Generator) -> None:
+    points = torch.from_numpy(rng.uniform(-0.9, 0.9, (500, 3)))
+    signed, bare = MeshQueries(sphere), MeshQueries(sphere, signs=False)
+    assert torch.equal(bare.closest(points).distance, signed.closest(points).distance)
+    with pytest.raises(ValueError, match="without signs"):
+        bare.signed_distance(points)
 
 
 def test_a_hole_does_not_turn_the_inside_out(sphere: Mesh, rng: np.random.Generator) -> None:

@@ -219,7 +219,7 @@ def test_no_steps_leave_the_start() -> None:
 
 def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
     scene = load_scene(DEMO, views=1)
-    bare = dataclasses.replace(scene, photos=tuple(dataclasses.replace(p, normals=None) for p in scene.photos))
+    bare = scene.without_normals()
     config = override(PRESETS["fast"], [*QUICK, "fit.steps=6", "start.steps=2", "rays.search=field", "fit.free_decoder_at=0.5"])
     assert len(reconstruct(bare, normal_net=None, config=config).mesh.faces) > 1000
 

@@ -12,7 +12,7 @@ import torch
 from avatar_kit import backends
 from avatar_kit.backends import BackendMissing
 from avatar_kit.score import distances
-from avatar_kit.score.distances import nearest
+from avatar_kit.score.distances import Cloud, nearest
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def brute_force(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def test_nearest_is_that_of_brute_force(clouds) -> None:
-    distance, index = nearest(*clouds)
-    expected = brute_force(*clouds)
-    np.testing.assert_allclose(distance, expected.min(1), atol=1e-9)
-    assert np.array_equal(index, expected.argmin(1))
+    cloud, expected = Cloud(clouds[1]), brute_force(*clouds)
+    for distance, index in (nearest(*clouds), cloud.nearest(clouds[0]), cloud.nearest(clouds[0])):
+        np.testing.assert_allclose(distance, expected.min(1), atol=1e-9)
+        assert np.array_equal(index, expected.argmin(1))
 
 
 def test_kaolins_distances_are_taken_out_of_their_squares(clouds, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from avatar_kit.conventions import rotation_xyz_deg, similarity
 from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.distances import nearest
-from avatar_kit.score.paper import paper_score, sample_evenly
+from avatar_kit.score.paper import _without_close, paper_score, sample_evenly
 from avatar_kit.score.protocols import f_score, h3ds_score, is_watertight, metric_score
 from avatar_kit.types import InputError, Mesh, Reference, concatenate
 
@@ -159,6 +159,11 @@ def test_samples_keep_their_distance_and_leave_no_holes(sphere: Mesh) -> None:
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1) + np.eye(len(points))
     assert distance.min() > 0.05
     assert nearest(sphere.vertices, points)[0].max() < 0.125
+
+
+def test_points_that_are_too_close_are_those_that_trimesh_names(rng: np.random.Generator) -> None:
+    points = rng.uniform(0, 1, (4000, 3))
+    assert np.array_equal(_without_close(points, 0.06), trimesh.points.remove_close(points, 0.06)[0])
 
 
 def test_f_scores_count_both_directions() -> None:
