@@ -122,7 +122,8 @@ def predict_photos(
 
 
 def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
-    """The scene with normals and their confidence for the photos that have none.
+    """The scene with normals, their confidence and coordinates for the photos that have no normals. A single photo that has
+    some gets the coordinates alone: its silhouette hardly tells how far away the head is.
 
     Warns of photos whose maps cannot be right, and leaves them without.
 
@@ -131,18 +132,26 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     """
     photos, failures = [], []
     for photo in scene.photos:
-        if photo.normals is None:
+        if photo.normals is None or needs_coordinates(scene, net):
             try:
                 found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=wide)
-                photo = replace(photo, normals=found.normals, confidence=found.confidence, coordinates=found.coordinates)
+                photo = replace(photo, coordinates=found.coordinates)
+                if photo.normals is None:
+                    photo = replace(photo, normals=found.normals, confidence=found.confidence)
             except InputError as error:
                 failures.append(error)
         photos.append(photo)
     if failures and all(photo.normals is None for photo in photos):
         raise failures[0]
     for error in failures:
-        warnings.warn(f"Goes on without this photo's normals: {error}", stacklevel=2)
+        warnings.warn(f"Goes on without what this photo shows of the head: {error}", stacklevel=2)
     return replace(scene, photos=tuple(photos))
+
+
+def needs_coordinates(scene: Scene, net: Estimator) -> bool:
+    """Whether the head has to be located in a single photo, and can be."""
+    (first, *others) = scene.photos
+    return not others and scene.head_from_world is None and first.coordinates is None and net.finds_heads
 
 
 def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:

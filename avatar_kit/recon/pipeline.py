@@ -18,7 +18,7 @@ import torch
 from avatar_kit import __version__
 from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
-from avatar_kit.conventions import scale_of
+from avatar_kit.conventions import CANONICAL_LANDMARKS, scale_of
 from avatar_kit.mesh.extraction import extract, pick_extractor
 from avatar_kit.mesh.refine import onto_surface, subdivide
 from avatar_kit.prior.storage import HeadPrior, load_prior
@@ -33,6 +33,8 @@ from avatar_kit.types import Array, InputError, Mesh, Scene
 
 if TYPE_CHECKING:
     from avatar_kit.normals.predict import Estimator
+
+_FACE_RADIUS = 0.5  # units around the nose tip
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +97,10 @@ def reconstruct(
     """Reconstruct the head of a scene.
 
     Args:
-        prior: the shipped one by default.
-        normal_net: predicts normals for photos that have none: an estimator, a file, or "default" for the shipped one; None
-            does without.
+        prior: the shipped one by default. Of one that knows no heads the shipped one says where the head is; `config` should
+            then have the settings `config.WITHOUT_PRIOR`.
+        normal_net: predicts normals for photos that have none, and locates the head in a single photo: an estimator, a file, or
+            "default" for the shipped one; None does without.
         config: settings; by default those of `preset`.
         seconds: budget of the fit; it ends with what it has then.
         on_step: called after each step of the fit.
@@ -116,7 +119,7 @@ def reconstruct(
         spent["normals"] = time.perf_counter() - clock
         clock = time.perf_counter()
     normals = _origin_of_normals(scene)
-    rough = align(scene, prior.mean_sdf)
+    rough = align(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
     start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
     spent["align"] = time.perf_counter() - clock
@@ -148,7 +151,8 @@ def _origin_of_normals(scene: Scene) -> str:
 
 def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) -> Callable[[Scene], Scene] | None:
     """What adds normals to a scene, loaded and ready; None where nothing is to be added."""
-    if normal_net is None or all(photo.normals is not None for photo in scene.photos):
+    nothing_to_add = all(photo.normals is not None for photo in scene.photos)
+    if normal_net is None or (nothing_to_add and (len(scene.photos) > 1 or scene.head_from_world is not None)):
         return None
     from avatar_kit.normals.predict import predict_scene
     from avatar_kit.normals.storage import load_estimator
@@ -180,10 +184,18 @@ def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
     cameras = tuple(photo.camera for photo in scene.photos)
     seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
     above = mesh.vertices[:, 1] > fitted.lowest_seen + cell  # the cut stays flat
-    finer, new = subdivide(mesh, np.all((seen & above)[mesh.faces], axis=1))
-    normals = vertex_normals(finer)[new]
-    finer.vertices[new] = onto_surface(finer.vertices[new], normals, fitted.field, fitted.latent, reach=cell)
-    return finer
+    chosen = seen & above
+    for rounds in range(1 + config.mesh.refine_face):
+        if rounds > 0:  # what the first round added lies where photos see, too
+            chosen = np.concatenate([chosen, np.ones(len(mesh.vertices) - len(chosen), bool)]) & _on_face(mesh.vertices)
+        mesh, new = subdivide(mesh, np.all(chosen[mesh.faces], axis=1))
+        mesh.vertices[new] = onto_surface(mesh.vertices[new], vertex_normals(mesh)[new], fitted.field, fitted.latent, reach=cell)
+    return mesh
+
+
+def _on_face(vertices: Array) -> Array:
+    """Which `vertices` (V, 3), head frame, are the face's."""
+    return np.linalg.norm(vertices - np.array(CANONICAL_LANDMARKS["nose_tip"]), axis=1) < _FACE_RADIUS
 
 
 def warm_up(prior: HeadPrior, config: Config, device: str) -> None:

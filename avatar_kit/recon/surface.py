@@ -19,7 +19,7 @@ _BAND = 0.06  # units: nodes this near the surface are refreshed
 _NEWTON_REACH = 0.05  # units: a Newton step never moves a hit further than this
 _STEEP = 0.4  # of -n . v: where rays graze the surface hits leap, and their motion is left out
 _MOST_BENT = 25.0  # per unit: a normal that turns faster, on an edge, would outweigh all others
-_PROBE = 1e-3  # units: step of the finite difference of normals along rays
+_PROBE = 1e-3  # units: step, at the least half of it, of the finite difference of normals along rays
 
 
 class SurfaceHits(NamedTuple):
@@ -82,12 +82,13 @@ def differentiable_hits(field: HeadField, condition: Condition, origins: Tensor,
     field's parameters and to the ray (Yariv et al. 2020, equation 3). Normals are those at x_diff: besides their own
     derivative they have that of the hit's moving along the ray.
     """
-    with torch.no_grad():
-        rough = field.with_gradient(origins + depth[:, None] * directions, condition)
+    with torch.no_grad():  # a little behind the hit: one evaluation serves the Newton step and the finite difference
+        behind = depth + _PROBE
+        rough = field.with_gradient(origins + behind[:, None] * directions, condition)
         slope = (rough.gradient * directions).sum(-1).clamp(max=-0.1)
-        depth = depth - (rough.distance / slope).clamp(-_NEWTON_REACH, _NEWTON_REACH)
-        points = origins + depth[:, None] * directions
-        ahead = field.with_gradient(points + _PROBE * directions, condition).gradient
+        depth = behind - (rough.distance / slope).clamp(-_NEWTON_REACH, _NEWTON_REACH)
+        apart = behind - depth
+        apart = torch.copysign(apart.abs().clamp_min(0.5 * _PROBE), apart)
     points = origins + depth[:, None] * directions
     sdf = field.with_gradient(points, condition)
     # equation 4 as printed can be lowered by shrinking the gradient, since the eikonal term is off: normalise
@@ -95,7 +96,7 @@ def differentiable_hits(field: HeadField, condition: Condition, origins: Tensor,
     slope = (normals * directions).sum(-1)
     steepness = (sdf.gradient * directions).sum(-1).detach().clamp(max=-0.1)
     step = (sdf.distance / steepness).clamp(-_NEWTON_REACH, _NEWTON_REACH)
-    bend = (torch.nn.functional.normalize(ahead, dim=-1) - normals.detach()) / _PROBE
+    bend = (torch.nn.functional.normalize(rough.gradient, dim=-1) - normals.detach()) / apart[:, None]
     bend = bend * (_MOST_BENT / bend.norm(dim=-1, keepdim=True).clamp_min(_MOST_BENT)) * (slope.detach() < -_STEEP)[:, None]
     normals = normals - bend * (step - step.detach())[:, None]
     return SurfaceHits(points - directions * step[:, None], normals, slope)

@@ -212,7 +212,7 @@ def test_a_scene_goes_on_without_the_maps_of_one_photo_but_not_of_all() -> None:
     camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), np.eye(4), 160, 120)
     good = Photo(image.astype(np.float32), mask, camera, name="good.jpg")
     bad = dataclasses.replace(good, mask=np.zeros_like(mask), name="bad.jpg")
-    with pytest.warns(UserWarning, match="without this photo"):
+    with pytest.warns(UserWarning, match="Goes on without"):
         scene = predict_scene(Scene((good, bad), (0, 1), "two"), BallNet())
     first, second = scene.photos
     assert first.normals is not None
@@ -220,3 +220,17 @@ def test_a_scene_goes_on_without_the_maps_of_one_photo_but_not_of_all() -> None:
     assert second.normals is None
     with pytest.raises(InputError):
         predict_scene(Scene((bad,), (0,), "one"), BallNet())
+
+
+def test_a_single_photo_with_normals_is_given_coordinates_alone() -> None:
+    image, normals, mask = photo_of_ball()
+    camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), np.eye(4), 160, 120)
+    given = Photo(image.astype(np.float32), mask, camera, normals=normals.astype(np.float32))
+    alone = predict_scene(Scene((given,), (0,), "one"), BallNet())
+    assert alone.photos[0].normals is given.normals
+    assert alone.photos[0].confidence is None
+    assert alone.photos[0].coordinates is not None
+    two = predict_scene(Scene((given, given), (0, 1), "two"), BallNet())  # several photos are placed by their silhouettes
+    assert two.photos[0].coordinates is None
+    stated = predict_scene(Scene((given,), (0,), "stated", head_from_world=np.eye(4)), BallNet())
+    assert stated.photos[0].coordinates is None
