@@ -51,9 +51,9 @@ def onto_surface(points: Array, normals: Array, field: HeadField, latent: Tensor
     One step of -d, at most `reach` units: from the middle of an edge the way is a hundredth of the edge, so that a
     slope of the field other than 1 does not matter and its gradient need not be evaluated.
     """
+    if len(points) == 0:
+        return points
     condition = field.condition(latent[None])
     parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).to(latent.device).split(chunk)
     distance = [field(part, condition) for part in parts]
-    if not distance:
-        return points
     return points - torch.cat(distance).clamp(-reach, reach).cpu().numpy()[:, None] * normals

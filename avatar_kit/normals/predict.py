@@ -122,8 +122,8 @@ def predict_photos(
 
 
 def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
-    """The scene with normals, their confidence and coordinates for the photos that have no normals. A single photo that has
-    some gets the coordinates alone: its silhouette hardly tells how far away the head is.
+    """The scene with normals, their confidence and coordinates for the photos that have no normals. Photos that have some get
+    the coordinates alone, where the head has to be located.
 
     Warns of photos whose maps cannot be right, and leaves them without.
 
@@ -132,7 +132,7 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     """
     photos, failures = [], []
     for photo in scene.photos:
-        if photo.normals is None or needs_coordinates(scene, net):
+        if photo.normals is None or (photo.coordinates is None and scene.head_from_world is None and net.finds_heads):
             try:
                 found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=wide)
                 photo = replace(photo, coordinates=found.coordinates)
@@ -146,12 +146,6 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     for error in failures:
         warnings.warn(f"Goes on without what this photo shows of the head: {error}", stacklevel=2)
     return replace(scene, photos=tuple(photos))
-
-
-def needs_coordinates(scene: Scene, net: Estimator) -> bool:
-    """Whether the head has to be located in a single photo, and can be."""
-    (first, *others) = scene.photos
-    return not others and scene.head_from_world is None and first.coordinates is None and net.finds_heads
 
 
 def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:

@@ -30,7 +30,6 @@ _HEIGHTS = (-0.15, 0.15)  # units
 _DISTANCES = (0.85, 1.0, 1.18)  # of a single photo, times what the head's width says: it is 1.03 units with a spread of 13 %
 _HEAD_WIDTH = 1.03  # units: mean of 24 frontal heads with hair, across the upper half of their masks
 _TRIES = 6  # guesses that are refined
-_TRIES_BESIDE = 2  # ... beside one from predicted coordinates
 _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians(8), 0.05])  # of the parameters
 _LOOSE = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])  # costs of their squares, in spreads
 
@@ -45,8 +44,8 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
     if scene.head_from_world is not None:
         return scene.head_from_world
     located = locate_head(scene)
-    if located is not None and len(scene.photos) == 1:
-        return located  # a silhouette hardly changes along the optical axis: what the pixels show of the head says more
+    if located is not None:
+        return located  # hair bends silhouettes, and one photo's hardly change along its axis: what the pixels show of the head says more
     starts = [from_cameras(scene, distance=factor) for factor in (_DISTANCES if len(scene.photos) == 1 else (1.0,))]
     bank = RayBank(scene, image_size, torch.device("cpu"))
     rays = bank.draw(_RAYS, 0.5, torch.Generator().manual_seed(0))  # the same for all seeds
@@ -62,8 +61,6 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
         guess = np.array([0.0, height, 0.0, np.radians(yaw), 0.0, 0.0, 0.0]) / _SPREAD
         guesses.append((error(guess, start) if len(starts) > 1 else 0.0, len(guesses), guess, start))
     guesses = sorted(guesses)[:_TRIES]
-    if located is not None:  # one guess more, near the end already, and fewer of the others
-        guesses = [(-1.0, -1, np.zeros(7), located), *guesses[:_TRIES_BESIDE]]
     evaluations = _EVALUATIONS if len(scene.photos) > 1 else _EVALUATIONS_ONE
     found = []
     for *_, guess, start in guesses:

@@ -99,7 +99,7 @@ def reconstruct(
     Args:
         prior: the shipped one by default. Of one that knows no heads the shipped one says where the head is; `config` should
             then have the settings `config.WITHOUT_PRIOR`.
-        normal_net: predicts normals for photos that have none, and locates the head in a single photo: an estimator, a file, or
+        normal_net: predicts normals for photos that have none, and locates the head: an estimator, a file, or
             "default" for the shipped one; None does without.
         config: settings; by default those of `preset`.
         seconds: budget of the fit; it ends with what it has then.
@@ -151,8 +151,7 @@ def _origin_of_normals(scene: Scene) -> str:
 
 def _predictor(scene: Scene, normal_net: Estimator | str | None, device: str) -> Callable[[Scene], Scene] | None:
     """What adds normals to a scene, loaded and ready; None where nothing is to be added."""
-    nothing_to_add = all(photo.normals is not None for photo in scene.photos)
-    if normal_net is None or (nothing_to_add and (len(scene.photos) > 1 or scene.head_from_world is not None)):
+    if normal_net is None or (scene.head_from_world is not None and all(photo.normals is not None for photo in scene.photos)):
         return None
     from avatar_kit.normals.predict import predict_scene
     from avatar_kit.normals.storage import load_estimator

@@ -111,10 +111,9 @@ def run_ablation(
     """
     ablation = ABLATIONS[table]
     found = {variant: load_variant_prior(variant, priors, config, device=device, seed=0) for variant in ablation.variants}
-    results = {}
-    for variant, prior in found.items():
-        results[variant.name] = []
-        for seed in seeds:
+    results: dict[str, list[Result]] = {}
+    for seed in seeds:  # the outer loop: a run that is stopped has every row with the first seeds
+        for variant, prior in found.items():
             scorer = SubjectScorer(
                 prior, config=override(config, variant.fitting), device=device, seed=seed,
                 normal_net=normal_net if variant.normals else None, drop_normals=not variant.normals,

@@ -222,7 +222,7 @@ def test_a_scene_goes_on_without_the_maps_of_one_photo_but_not_of_all() -> None:
         predict_scene(Scene((bad,), (0,), "one"), BallNet())
 
 
-def test_a_single_photo_with_normals_is_given_coordinates_alone() -> None:
+def test_a_photo_with_normals_is_given_coordinates_alone_where_the_head_must_be_located() -> None:
     image, normals, mask = photo_of_ball()
     camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), np.eye(4), 160, 120)
     given = Photo(image.astype(np.float32), mask, camera, normals=normals.astype(np.float32))
@@ -230,7 +230,5 @@ def test_a_single_photo_with_normals_is_given_coordinates_alone() -> None:
     assert alone.photos[0].normals is given.normals
     assert alone.photos[0].confidence is None
     assert alone.photos[0].coordinates is not None
-    two = predict_scene(Scene((given, given), (0, 1), "two"), BallNet())  # several photos are placed by their silhouettes
-    assert two.photos[0].coordinates is None
     stated = predict_scene(Scene((given,), (0,), "stated", head_from_world=np.eye(4)), BallNet())
     assert stated.photos[0].coordinates is None

@@ -1,0 +1,55 @@
+"""The mesh of a fit: finer where photos see it, finest on the face, closed, on the surface."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from mesh.test_mesh import Ball
+
+from avatar_kit.config import Config, MeshConfig
+from avatar_kit.field.radiance import RadianceField
+from avatar_kit.recon.fit import FittedHead
+from avatar_kit.recon.pipeline import head_mesh
+from avatar_kit.scene.cameras import orbit_camera
+from avatar_kit.score.protocols import is_watertight
+from avatar_kit.types import Array, Mesh, Photo, Scene
+
+RADIUS, RESOLUTION = 0.5, 32
+
+
+def ball_mesh(**settings: bool) -> Mesh:
+    config = Config(mesh=MeshConfig(resolution=RESOLUTION, coarse=16, extractor="warp", **settings))
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
+    scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(config.radiance), np.eye(4), None, -1.0, [], 0)
+    return head_mesh(fitted, scene, config)
+
+
+def edges_at(mesh: Mesh, middle: Array, reach: float) -> float:
+    """Mean length of the edges of the faces near a point."""
+    corners = mesh.vertices[mesh.faces]
+    near = np.linalg.norm(corners.mean(1) - middle, axis=1) < reach
+    return float(np.linalg.norm(corners[near] - np.roll(corners[near], 1, axis=1), axis=-1).mean())
+
+
+def test_the_seen_side_is_finer_and_the_face_finer_still() -> None:
+    front, back = np.array([0.0, 0.0, RADIUS]), np.array([0.0, 0.0, -RADIUS])
+    plain, once, twice = ball_mesh(refine=False), ball_mesh(refine_face=False), ball_mesh()
+    coarse = edges_at(plain, front, 0.2)
+    assert abs(edges_at(once, front, 0.2) / coarse - 0.5) < 0.05
+    assert abs(edges_at(twice, front, 0.2) / coarse - 0.25) < 0.05
+    assert abs(edges_at(twice, back, 0.2) / coarse - 1.0) < 0.05  # which no photo sees
+    for mesh in (plain, once, twice):
+        assert is_watertight(mesh)
+        np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=1), RADIUS, atol=0.004)
+    new = twice.vertices[len(once.vertices) :]
+    np.testing.assert_allclose(np.linalg.norm(new, axis=1), RADIUS, atol=2e-4)
+
+
+def test_a_surface_without_a_face_is_left_as_it_is() -> None:
+    """A ball so small that none of it is near where noses are."""
+    fitted = FittedHead(Ball(0.1), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -1.0, [], 0)
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
+    scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
+    mesh = head_mesh(fitted, scene, Config(mesh=MeshConfig(resolution=48, coarse=24, extractor="warp")))
+    assert is_watertight(mesh)
