@@ -120,7 +120,8 @@ def run_ablation(
             )  # fmt: skip
             log(f"{variant.name}, seed {seed}")
             place = out / f"{variant.prior}{'' if variant.normals else '_without_normals'}"
-            results[variant.name] = run(subjects, ablation.views, place, scorer, seed=seed, log=log)
+            there = run(subjects, ablation.views, place, scorer, seed=seed, log=log)
+            results[variant.name] = [row for row in there if row["seed"] in seeds]
     return results
 
 

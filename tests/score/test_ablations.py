@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -82,5 +83,7 @@ def test_rows_are_fitted_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found["seed"] == 5
     assert found["normals"] == "none"
     assert 2.0 < found["scores"]["ours"]["h3ds"]["face_mm"] < 40.0  # a sphere where the head is
+    with (tmp_path / "out/none_without_normals/results.jsonl").open("a") as file:
+        file.write(json.dumps({**found, "seed": 9}) + "\n")  # of another run: not asked for
     monkeypatch.setattr(ablations.SubjectScorer, "__call__", lambda *_: pytest.fail("was there already"))
     assert run_ablation("1", [Subject("demo", DEMO)], tmp_path, tmp_path / "out", config, **asked) == first
