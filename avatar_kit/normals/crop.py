@@ -49,6 +49,8 @@ class Crop:
     def cut(self, image: Array, size: int) -> Array:
         """The crop of an image (H, W, 3) float32 as (size, size, 3), antialiased; beyond the edge, the edge goes on."""
         height, width = image.shape[:2]
+        if min(self.left, self.top) >= 0 and self.left + self.side <= width and self.top + self.side <= height:
+            return _resize(np.ascontiguousarray(image[self.window]), size)
         rows = np.clip(np.arange(self.top, self.top + self.side), 0, height - 1)
         columns = np.clip(np.arange(self.left, self.left + self.side), 0, width - 1)
         return _resize(np.ascontiguousarray(image[rows[:, None], columns]), size)

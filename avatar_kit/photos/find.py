@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
-from scipy.ndimage import binary_fill_holes
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, whole_photo
 from avatar_kit.normals.predict import Estimator, forward, predict_normals
@@ -70,7 +69,17 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     votes = np.bincount(label[middle & mask], minlength=2) if (middle & mask).any() else np.array([0, 0])
     votes[0] = 0
     mask = label == int(votes.argmax()) if votes.any() else np.zeros_like(mask)
-    return np.asarray(binary_fill_holes(mask))
+    return without_holes(mask)
+
+
+def without_holes(mask: Array) -> Array:
+    """The mask (H, W) bool with all that it surrounds."""
+    count, label = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
+    outside = np.zeros(count, bool)
+    for border in (label[0], label[-1], label[:, 0], label[:, -1]):
+        outside[border] = True
+    outside[0] = False  # the mask itself
+    return ~outside[label]
 
 
 def guided_filter(image: Array, values: Array, radius: int, eps: float) -> Array:
@@ -78,7 +87,7 @@ def guided_filter(image: Array, values: Array, radius: int, eps: float) -> Array
 
     Source: He, Sun, Tang, "Guided image filtering", 2010, equations 5, 6 and 8.
     """
-    guide = np.asarray(image @ np.array([0.299, 0.587, 0.114]), np.float32)
+    guide = cv2.cvtColor(np.ascontiguousarray(image, np.float32), cv2.COLOR_RGB2GRAY)
     values = np.asarray(values, np.float32)
 
     def mean(x: Array) -> Array:

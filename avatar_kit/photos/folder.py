@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,14 @@ class PlainPhoto:
         image: sRGB in [0, 1], (H, W, 3) float32, upright.
         mask: (H, W) bool, or None.
         focal_px: or None.
+        yaw_deg: of the camera around the head, as the user says; or None.
     """
 
     name: str
     image: Array
     mask: Array | None
     focal_px: float | None
+    yaw_deg: float | None = None
 
 
 def is_plain(path: Path) -> bool:
@@ -47,22 +49,39 @@ def photo_files(folder: Path) -> list[Path]:
     return []
 
 
-def read_plain_photos(path: Path, *, masks: Path | None = None, focal_mm: float | None = None) -> list[PlainPhoto]:
+def read_plain_photos(
+    path: Path, *, masks: Path | None = None, focal_mm: float | None = None, yaws_deg: Sequence[float] | None = None
+) -> list[PlainPhoto]:
     """Read a photo, or all of a folder.
 
     Args:
         masks: a folder with NAME.png, white on the subject; by default mask/ in the folder, where it is there.
         focal_mm: 35 mm equivalent of all photos; by default what their EXIF says.
+        yaws_deg: from where each photo was taken, in the order of `photo_files`.
 
     Raises:
-        InputError: no photos, or one that cannot be read.
+        InputError: no photos, one that cannot be read, or another number of yaws.
     """
     files = [path] if path.is_file() else photo_files(path)
     if not files:
         raise InputError(f"{path}: found no photos ({', '.join(SUFFIXES)}). Give a folder of photos of one head.")
     if masks is None and (path / "mask").is_dir():
         masks = path / "mask"
-    return [_read(file, masks, focal_mm) for file in files]
+    if yaws_deg is None:
+        return [_read(file, masks, focal_mm) for file in files]
+    check_yaws(path, files, yaws_deg)
+    return [replace(_read(file, masks, focal_mm), yaw_deg=yaw) for file, yaw in zip(files, yaws_deg, strict=True)]
+
+
+def check_yaws(path: Path, files: Sequence[Path], yaws_deg: Sequence[float]) -> None:
+    """Refuse yaws that are not one per photo.
+
+    Raises:
+        InputError: naming the photos in their order.
+    """
+    if len(yaws_deg) != len(files):
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"--yaw names {len(yaws_deg)} angles, {path} holds {len(files)} photos. Give one angle for each of: {names}.")
 
 
 def _read(file: Path, masks: Path | None, focal_mm: float | None) -> PlainPhoto:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT
+from avatar_kit.normals.pose import CLEAR_SHARE
 from avatar_kit.normals.predict import Estimator
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import read_plain_photos
-from avatar_kit.photos.understand import Understood, understand
+from avatar_kit.photos.together import pose_together
+from avatar_kit.photos.understand import Understood, from_its_camera, understand
 from avatar_kit.scene.views import nearest_to_layout
 from avatar_kit.types import InputError, Scene
 
 _BEHIND_DEG = 115.0  # of yaw: from further round there is no face to be seen
 _SAME = 0.995  # correlation of two heads' pictures, 32 px: one photo twice
 _OTHER_TONE = 22.0  # difference of the faces' mean colours (CIE a*, b*): other light, or another person
+_YAW_OFF_DEG = 30.0  # between what the user says and what the photo shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class PlainScene:
 
 def scene_from_photos(
     path: Path | str, net: Estimator | None = None, *, views: int | None = None, masks: Path | None = None, focal_mm: float | None = None,
-    person: int | None = None, on_photo: Callable[[], object] | None = None,
+    person: int | None = None, yaws_deg: Sequence[float] | None = None, on_photo: Callable[[], object] | None = None,
 ) -> PlainScene:  # fmt: skip
     """Read plain photos and estimate what a posed scene states.
 
@@ -53,14 +56,16 @@ def scene_from_photos(
         masks: a folder with NAME.png for the photos, white on the subject.
         focal_mm: of all photos, 35 mm equivalent, where EXIF is silent or wrong.
         person: which head of each photo, counted from the largest, from 1.
+        yaws_deg: of the camera around the head, one a photo in the order of their names: 0 before the face, positive where
+            it sees the subject's left side. A help where photos are unclear; clear ones overrule it.
 
     Raises:
-        InputError: no photo can be used; the message says why, of each.
+        InputError: no photo can be used, the message says why, of each; or another number of yaws than of photos.
     """
     path, net = Path(path), net or load_estimator(None)
     found: list[Understood] = []
     left_out: dict[str, str] = {}
-    for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm):
+    for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm, yaws_deg=yaws_deg):
         try:
             seen = understand(plain, net, person=person)
             twin = next((other.name for other in found if _same_picture(other, seen)), None)
@@ -84,10 +89,32 @@ def scene_from_photos(
         chosen = nearest_to_layout(np.array([[seen.yaw_deg, seen.pitch_deg] for seen in found]), views)
         left_out |= {seen.name: "not needed" for number, seen in enumerate(found) if number not in chosen}
         found = [found[number] for number in chosen]
+    found = [_with_doubts(seen) for seen in _together(found)]
     head_from_world = np.diag([1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1.0])
     name = path.resolve().stem if path.is_file() else path.resolve().name
     scene = Scene(tuple(seen.photo for seen in found), tuple(range(len(found))), name, head_from_world)
-    return PlainScene(scene, tuple(found), left_out, _together(found))
+    return PlainScene(scene, tuple(found), left_out, _disagreements(found))
+
+
+def _together(found: list[Understood]) -> list[Understood]:
+    """With cameras that agree, of those whose coordinates are clear."""
+    clear = [number for number, seen in enumerate(found) if seen.agreement >= CLEAR_SHARE]
+    out = list(found)
+    for number, photo in zip(clear, pose_together([found[number].photo for number in clear]), strict=True):
+        out[number] = from_its_camera(replace(found[number], photo=photo))
+    return out
+
+
+def _with_doubts(seen: Understood) -> Understood:
+    """With a note where the photo does not show what the user says of it."""
+    stated = seen.stated_yaw_deg
+    if stated is None or abs((seen.yaw_deg - stated + 180.0) % 360.0 - 180.0) <= _YAW_OFF_DEG:
+        return seen
+    note = (
+        f"--yaw says {stated:+.0f} deg, the photo shows {seen.yaw_deg:+.0f}: are the angles in the order of the file names, and positive "
+        "where the subject's left side is seen?"
+    )
+    return replace(seen, notes=[*seen.notes, note])
 
 
 def _listed(left_out: dict[str, str]) -> str:
@@ -102,7 +129,7 @@ def _same_picture(a: Understood, b: Understood) -> bool:
     return float((small[0] * small[1]).mean()) > _SAME
 
 
-def _together(found: Sequence[Understood]) -> list[str]:
+def _disagreements(found: Sequence[Understood]) -> list[str]:
     """What the photos do not agree on."""
     notes = []
     tones = [_face_tone(seen) for seen in found]

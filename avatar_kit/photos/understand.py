@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import WIDE, Crop
-from avatar_kit.normals.pose import head_pose
+from avatar_kit.normals.pose import CLEAR_SHARE, head_pose
 from avatar_kit.normals.predict import Estimator, predict_normals
 from avatar_kit.normals.ray_frame import pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.photos.find import closer_look, find_heads, head_px, subject_mask
@@ -24,7 +24,6 @@ _BLURRED = 2e-4  # variance of the Laplacian over that of a head 128 px long, ti
 _BLUR_PX = 128
 _CUT_SHARE = 0.25  # of the head's outline that lies on the photo's border
 _LARGEST_PX = 640  # of the part of the photo that is used
-_DISAGREEING = 0.35  # share of the pixels that agree with the pose: less is no face
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +42,7 @@ class Understood:
         focal_px, focal_source: in pixels of the whole photo; "exif" (or given), "estimated" or "cropped".
         agreement: share of the head's pixels that agree with the pose within 10 mm.
         notes: what the user should know, in words.
+        stated_yaw_deg: what the user says of the yaw, or None.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Understood:
     focal_source: str
     agreement: float
     notes: list[str] = field(default_factory=list)
+    stated_yaw_deg: float | None = None
 
 
 def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) -> Understood:
@@ -86,9 +87,9 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
     shown = _used(replace(plain, mask=mask), head.larger(WIDE), focal)
     maps = predict_normals(shown.image, net, shown.mask, intrinsics=shown.camera.intrinsics, name=plain.name, wide=True)
     shown = replace(shown, normals=maps.normals, confidence=maps.confidence, coordinates=maps.coordinates)
-    seen = Understood(plain.name, shown, head, len(crops), 0, 0, 0, 0, focal, source, 0, notes)
+    seen = Understood(plain.name, shown, head, len(crops), 0, 0, 0, 0, focal, source, 0, notes, plain.yaw_deg)
     posed = pose_again(seen, focal)
-    if posed.agreement < _DISAGREEING:
+    if posed.agreement < CLEAR_SHARE:
         notes.append(f"only {posed.agreement:.0%} of the head's pixels agree on how it stands: an unusual view, or something before it")
     return posed
 
@@ -106,19 +107,23 @@ def pose_again(seen: Understood, focal_px: float) -> Understood:
     assert photo.normals is not None
     known = photo.mask & (photo.coordinates != 0).any(-1)
     try:
-        pose = head_pose(photo.coordinates, known, intrinsics, confidence=photo.confidence)
+        pose = head_pose(photo.coordinates, known, intrinsics, confidence=photo.confidence, yaw_deg=seen.stated_yaw_deg)
     except InputError as error:
         raise InputError(f"{seen.name}: shows no face that can be understood ({error})") from error
     before, after = (pixel_rays(k, *photo.mask.shape) for k in (photo.camera.intrinsics, intrinsics))
     normals = to_camera_frame(to_ray_frame(photo.normals, before), after)
     world_from_camera = np.linalg.inv(pose.camera_from_head)
-    yaw, pitch, roll = view_angles_deg(world_from_camera)
     world_from_camera[:3, 3] *= MM_PER_UNIT
     camera = Camera(intrinsics, world_from_camera, photo.camera.width, photo.camera.height)
-    return replace(
-        seen, photo=replace(photo, camera=camera, normals=normals.astype(np.float32)), yaw_deg=yaw, pitch_deg=pitch, roll_deg=roll,
-        distance_mm=float(pose.camera_from_head[2, 3]) * MM_PER_UNIT, focal_px=focal_px, agreement=pose.inlier_share,
-    )  # fmt: skip
+    turned = replace(photo, camera=camera, normals=normals.astype(np.float32))
+    return from_its_camera(replace(seen, photo=turned, focal_px=focal_px, agreement=pose.inlier_share))
+
+
+def from_its_camera(seen: Understood) -> Understood:
+    """The same with angles and distance read off the photo's camera."""
+    camera = seen.photo.camera
+    yaw, pitch, roll = view_angles_deg(camera.world_from_camera)
+    return replace(seen, yaw_deg=yaw, pitch_deg=pitch, roll_deg=roll, distance_mm=float(camera.camera_from_world[2, 3]))
 
 
 def view_angles_deg(world_from_camera: Array) -> tuple[float, float, float]:

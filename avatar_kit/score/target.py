@@ -9,7 +9,7 @@ import numpy as np
 import trimesh
 from torch import Tensor
 
-from avatar_kit.conventions import MM_PER_UNIT, head_from_landmarks, scale_of, similarity
+from avatar_kit.conventions import CANONICAL_LANDMARKS, MM_PER_UNIT, head_from_landmarks, scale_of, similarity, transform_points
 from avatar_kit.heads.folder import FolderHeads
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.prior.fit_mesh import moved_head
@@ -20,6 +20,8 @@ from avatar_kit.types import Array, Head, InputError, Mesh
 
 _EXTENT_MM = (80.0, 3000.0)  # between which the longest side of a head or bust lies
 _POINTS = 20_000
+_HEAD_RADIUS = 0.8  # units around the nose tip: the head without its shoulders
+_CROPS, _FEWEST = 3, 200
 _MISFIT = 0.75  # of `place`: beyond, the mesh is no head
 
 
@@ -75,8 +77,10 @@ def read_target(path: Path, mean_sdf: Tensor, *, mm_per_unit: float | None = Non
     shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
     points = np.asarray(trimesh.sample.sample_surface(shape, _POINTS, seed=seed)[0])
     nose = landmarks.get("nose_tip")
+    around_nose = _HEAD_RADIUS * MM_PER_UNIT / unit  # in the mesh's unit
+    everything = points
     if nose is not None:  # a bust's shoulders, stand or whole body would outvote its head
-        points = points[np.linalg.norm(points - nose, axis=1) * unit < 0.8 * MM_PER_UNIT]
+        points = points[np.linalg.norm(points - nose, axis=1) < around_nose]
     try:
         head_units: dict[str, Array] = {name: point * unit / MM_PER_UNIT for name, point in landmarks.items()}
         to_units = similarity(unit / MM_PER_UNIT, np.eye(3), np.zeros(3))
@@ -85,6 +89,13 @@ def read_target(path: Path, mean_sdf: Tensor, *, mm_per_unit: float | None = Non
         starts = upright_starts(points, unit, nose)
         frame = "laid on the mean head" + (" from the nose tip" if nose is not None else "")
     head_from_mesh, misfit = place(points, mean_sdf, starts, rng=rng)
+    for _ in range(_CROPS if nose is None else 0):  # the same crop, by where the nose must be
+        at = transform_points(np.linalg.inv(head_from_mesh), np.array(CANONICAL_LANDMARKS["nose_tip"]))
+        points = everything[np.linalg.norm(everything - at, axis=1) < around_nose]
+        if len(points) < _FEWEST:  # there is no head there
+            misfit = 1.0
+            break
+        head_from_mesh, misfit = place(points, mean_sdf, [head_from_mesh], rng=rng)
     if misfit > _MISFIT:
         raise InputError(
             f"{path}: no head was found in it (misfit {misfit:.2f}; heads have less than {_MISFIT}). "

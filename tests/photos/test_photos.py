@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
 
 from avatar_kit import load_prior
 from avatar_kit.config import MeshConfig
@@ -18,7 +19,7 @@ from avatar_kit.normals.evaluate import angle_between_deg
 from avatar_kit.normals.network import NormalNet
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.contact import contact_sheet, estimates
-from avatar_kit.photos.find import find_heads, guided_filter
+from avatar_kit.photos.find import find_heads, guided_filter, without_holes
 from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import PlainPhoto, is_plain, photo_files, read_plain_photos
 from avatar_kit.photos.scene import PlainScene, scene_from_photos
@@ -211,6 +212,21 @@ def test_a_guided_filter_brings_an_edge_to_the_photos(rng: np.random.Generator) 
     assert (np.argmax(refined > 0.5, axis=1) == 30).all()
     flat = guided_filter(np.full((40, 60, 3), 0.5, np.float32), np.full((40, 60), 0.3), 6, 1e-3)
     np.testing.assert_allclose(flat, 0.3, atol=1e-5)
+
+
+def test_holes_are_filled_and_bays_are_not() -> None:
+    mask = np.zeros((9, 12), bool)
+    mask[1:8, 1:11] = True
+    mask[3:5, 3:5] = False  # a hole
+    mask[4:9, 8] = False  # a bay
+    filled = without_holes(mask)
+    assert filled[3:5, 3:5].all()
+    assert not filled[4:9, 8].any()
+    assert not filled[0].any()
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        mask = rng.random((30, 40)) < 0.6
+        np.testing.assert_array_equal(without_holes(mask), binary_fill_holes(mask))
 
 
 def test_the_sheet_shows_every_photo_and_the_json_every_estimate(plain: PlainScene) -> None:

@@ -91,6 +91,9 @@ def test_the_truth_of_a_scene_finds_its_frame_by_its_nose(tmp_path: Path) -> Non
     assert "nose" in target.frame
     assert target.mm_per_head_unit == pytest.approx(MM_PER_UNIT, rel=5e-3)
     np.testing.assert_allclose(target.head.mesh.vertices, mesh.vertices, atol=5e-3)  # 1 mm
+    alone = read_target(tmp_path / "full_head.obj", prior.mean_sdf)  # without the landmark
+    assert alone.frame == "laid on the mean head"
+    np.testing.assert_allclose(alone.head.mesh.vertices, mesh.vertices, atol=1e-2)
 
 
 def test_meshes_that_cannot_be_fitted_are_named(tmp_path: Path, prior: HeadPrior) -> None:
