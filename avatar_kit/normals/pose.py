@@ -100,7 +100,7 @@ def _drawn(coordinates: Array, usable: Array, most: int) -> tuple[Array, Array]:
 
 
 def _refined(points: Array, pixels: Array, intrinsics: Array, turn: Array, shift: Array) -> tuple[Array, Array]:
-    """Rotation vector and translation (3, 1) after steps of Gauss-Newton with Geman and McClure's weights; errors at the head's distance."""
+    """Rotation vector and translation (3, 1) after Gauss-Newton steps, weights by Geman and McClure; errors at the head's distance."""
     for _ in range(_STEPS):
         projected, by = cv2.projectPoints(points, turn, shift, intrinsics, None)
         depth = (points @ cv2.Rodrigues(turn)[0][2] + shift[2, 0]) / intrinsics[0, 0]

@@ -74,7 +74,8 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
 
 def without_holes(mask: Array) -> Array:
     """The mask (H, W) bool with all that it surrounds."""
-    count, label = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
+    count, found = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
+    label = np.asarray(found, np.int64)
     outside = np.zeros(count, bool)
     for border in (label[0], label[-1], label[:, 0], label[:, -1]):
         outside[border] = True

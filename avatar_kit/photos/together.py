@@ -23,7 +23,8 @@ from avatar_kit.scene.cameras import resized
 from avatar_kit.types import Array, Photo
 
 _ROUNDS = 2  # of matching and solving: better cameras find more
-_FEWEST, _LEAST_SHARE = 20, 0.6  # matches of two photos that one motion explains, and their share: less may be chance
+_APART_DEG = 40.0  # photos further apart show too much from another side: on smooth stone what looks alike is then not the same
+_FEWEST, _LEAST_SHARE = 20, 0.7  # matches of two photos that one motion explains, and their share: less may be chance
 _WITHIN_MM = 4.0  # of that motion
 _FARTHEST_DEG = 15.0  # from what the coordinates say: more is a mistake
 _UNIT_PX = 150.0  # pixels a unit of the head frame: finer photos are shrunk
@@ -47,6 +48,8 @@ def pose_together(photos: Sequence[Photo]) -> list[Photo]:
     for _ in range(_ROUNDS):
         matches = {}
         for i, j in itertools.permutations(range(len(photos)), 2):
+            if _degrees_between(photos[i], photos[j]) > _APART_DEG:
+                continue
             found = _consistent(match(photos[i], photos[j], surfaces[i]), photos[i], photos[j])
             if found is not None:
                 matches[i, j] = found
@@ -109,7 +112,7 @@ def _solved(photos: list[Photo], matches: dict[tuple[int, int], Matches]) -> lis
     sightings = [_sightings(photo) for photo in photos]
     counts = [*(_COORDINATES for _ in photos), *(min(len(found.first), _MATCHES) for found in matches.values())]
     std = np.tile([*[np.radians(_CAMERA_DEG)] * 3, *np.array([_CAMERA_MM, _CAMERA_MM, _CAMERA_DEPTH_MM]) / MM_PER_UNIT], len(photos))
-    match_mm = {(i, j): _MATCH_MM + _MATCH_DEPTH_MM * _sine_between(photos[i], photos[j]) for i, j in matches}
+    match_mm = {(i, j): _MATCH_MM + _MATCH_DEPTH_MM * np.sin(np.radians(_degrees_between(photos[i], photos[j]))) for i, j in matches}
 
     def cameras(p: Array) -> list[tuple[Array, Array]]:
         turns = Rotation.from_rotvec(p.reshape(-1, 6)[:, :3]).as_matrix()
@@ -162,10 +165,10 @@ def _consistent(found: Matches, a: Photo, b: Photo) -> Matches | None:
     return Matches(*(values[np.asarray(inliers, np.int64)[:, 0]] for values in found))
 
 
-def _sine_between(a: Photo, b: Photo) -> float:
-    """Of the angle between two photos' cameras."""
-    turn = Rotation.from_matrix(a.camera.world_from_camera[:3, :3].T @ b.camera.world_from_camera[:3, :3])
-    return float(np.sin(min(turn.magnitude(), np.pi / 2)))
+def _degrees_between(a: Photo, b: Photo) -> float:
+    """The angle between two photos' cameras, roll left out."""
+    cosine = a.camera.world_from_camera[:3, 2] @ b.camera.world_from_camera[:3, 2]
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _further(points: Array, by: float) -> Array:
