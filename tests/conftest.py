@@ -10,6 +10,7 @@ import torch
 import trimesh
 
 from avatar_kit.config import Config, FieldConfig, FitConfig, MeshConfig, PriorConfig, RaysConfig
+from avatar_kit.prior.samples import HeadRequest, SampleFolder, write_samples
 from avatar_kit.types import Mesh
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -64,10 +65,18 @@ def tiny_config() -> Config:
 
 
 @pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> SampleFolder:
+    """Samples of twelve balls with radii of 60 to 110 mm, made through the folder source."""
+    folder = tmp_path_factory.mktemp("balls")
+    for i, radius in enumerate(np.linspace(60, 110, 12)):
+        trimesh.creation.icosphere(subdivisions=4, radius=radius).export(folder / f"ball_{i:02d}.ply")
+    return write_samples(folder / "samples", [HeadRequest(f"folder:{folder}", 12)])
+
+
+@pytest.fixture(scope="session")
 def ball_prior(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a prior of eight balls around the origin, with radii of 60 to 110 mm, and history.jsonl beside it."""
     from avatar_kit.prior.history import History
-    from avatar_kit.prior.samples import HeadRequest, write_samples
     from avatar_kit.prior.storage import save_prior
     from avatar_kit.prior.train import PriorTrainer
 
