@@ -49,11 +49,13 @@ class Crop:
     def cut(self, image: Array, size: int) -> Array:
         """The crop of an image (H, W, 3) float32 as (size, size, 3), antialiased; beyond the edge, the edge goes on."""
         height, width = image.shape[:2]
-        if min(self.left, self.top) >= 0 and self.left + self.side <= width and self.top + self.side <= height:
-            return _resize(np.ascontiguousarray(image[self.window]), size)
-        rows = np.clip(np.arange(self.top, self.top + self.side), 0, height - 1)
-        columns = np.clip(np.arange(self.left, self.left + self.side), 0, width - 1)
-        return _resize(np.ascontiguousarray(image[rows[:, None], columns]), size)
+        part = np.ascontiguousarray(image[self.window])
+        if part.size == 0:  # all of it lies beyond
+            rows, columns = (np.clip(np.arange(at, at + self.side), 0, most - 1) for at, most in ((self.top, height), (self.left, width)))
+            return _resize(np.ascontiguousarray(image[rows[:, None], columns]), size)
+        right, bottom = self.left + self.side - width, self.top + self.side - height
+        above, below, before, after = (max(beyond, 0) for beyond in (-self.top, bottom, -self.left, right))
+        return _resize(cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_REPLICATE), size)
 
     def intrinsics(self, intrinsics: Array, size: int) -> Array:
         """Intrinsics (3, 3) of the crop at `size` x `size`, from those of its photo."""

@@ -36,16 +36,16 @@ def with_focal_lengths(found: Sequence[Understood]) -> list[Understood]:
     return [seen if seen.focal_source == "exif" else _not_too_near(_posed(seen, multiple) or seen) for seen in found]
 
 
-def _posed(seen: Understood, multiple: float) -> Understood | None:
+def _posed(seen: Understood, multiple: float, *, normals: bool = True) -> Understood | None:
     try:
-        return pose_again(seen, seen.focal_px * multiple / ASSUMED_FOCAL) if seen.focal_source != "exif" else seen
+        return pose_again(seen, seen.focal_px * multiple / ASSUMED_FOCAL, normals=normals)
     except InputError:
         return None
 
 
 def _cost(silent: Sequence[Understood], multiple: float) -> float:
     """Minus the logarithm of the posterior, with the errors' own size unknown (a Student t's for many observations)."""
-    posed = [_posed(seen, multiple) for seen in silent]
+    posed = [_posed(seen, multiple, normals=False) for seen in silent]
     errors = [_error_mm(seen) for seen in posed if seen is not None]
     if len(errors) < len(silent):
         return float("inf")

@@ -94,8 +94,11 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
     return posed
 
 
-def pose_again(seen: Understood, focal_px: float) -> Understood:
+def pose_again(seen: Understood, focal_px: float, *, normals: bool = True) -> Understood:
     """The same with another focal length: the normals, which are known against the rays, turn with them, and the head moves.
+
+    Args:
+        normals: False leaves them, and the photo's normals do not match its camera.
 
     Raises:
         InputError: no pose explains the coordinates.
@@ -110,13 +113,16 @@ def pose_again(seen: Understood, focal_px: float) -> Understood:
         pose = head_pose(photo.coordinates, known, intrinsics, confidence=photo.confidence, yaw_deg=seen.stated_yaw_deg)
     except InputError as error:
         raise InputError(f"{seen.name}: shows no face that can be understood ({error})") from error
-    before, after = (pixel_rays(k, *photo.mask.shape) for k in (photo.camera.intrinsics, intrinsics))
-    normals = to_camera_frame(to_ray_frame(photo.normals, before), after)
+    turned = photo.normals
+    if normals:
+        before, after = (pixel_rays(k, *photo.mask.shape) for k in (photo.camera.intrinsics, intrinsics))
+        turned = to_camera_frame(to_ray_frame(turned, before), after).astype(np.float32)
     world_from_camera = np.linalg.inv(pose.camera_from_head)
     world_from_camera[:3, 3] *= MM_PER_UNIT
     camera = Camera(intrinsics, world_from_camera, photo.camera.width, photo.camera.height)
-    turned = replace(photo, camera=camera, normals=normals.astype(np.float32))
-    return from_its_camera(replace(seen, photo=turned, focal_px=focal_px, agreement=pose.inlier_share))
+    return from_its_camera(
+        replace(seen, photo=replace(photo, camera=camera, normals=turned), focal_px=focal_px, agreement=pose.inlier_share)
+    )
 
 
 def from_its_camera(seen: Understood) -> Understood:
