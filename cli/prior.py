@@ -61,32 +61,32 @@ def train(
     checkpoint = work / "training.ckpt"
     if checkpoint.is_file() and not resume:
         raise click.UsageError(f"{checkpoint}: an earlier training is there. Give --resume to go on with it, or another --work.")
-    device = click.get_current_context().with_resource(processes.joined(pick_device(device)))
-    processes.check_sizes(sum(request.count for request in requests), config.prior.heads_per_step)
-    first = processes.rank() == 0  # the others wait for its samples, and are silent
-    samples = {name: work / f"samples_{name.replace(' ', '_')}" for name in ("held out", "training")}
-    for (name, folder), asked in zip(samples.items(), (unseen, requests) if first else ()):
-        with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
-            write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n))
-    processes.wait()
-    trainer = PriorTrainer(SampleFolder(samples["training"]), config, seed=seed, device=device, start=begin)
-    if processes.first_says(checkpoint.is_file()):
-        trainer.load(checkpoint)
-    history = History(work / "history.jsonl", epoch=trainer.epoch) if first else None
-    with tqdm(total=trainer.epochs, initial=trainer.epoch, desc="training", unit="epoch", disable=not first) as bar:
+    with processes.joined(pick_device(device)) as device:  # not click's with_resource: its Exit would keep the group from being left
+        processes.check_sizes(sum(request.count for request in requests), config.prior.heads_per_step)
+        first = processes.rank() == 0  # the others wait for its samples, and are silent
+        samples = {name: work / f"samples_{name.replace(' ', '_')}" for name in ("held out", "training")}
+        for (name, folder), asked in zip(samples.items(), (unseen, requests) if first else ()):
+            with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
+                write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n))
+        processes.wait()
+        trainer = PriorTrainer(SampleFolder(samples["training"]), config, seed=seed, device=device, start=begin)
+        if processes.first_says(checkpoint.is_file()):
+            trainer.load(checkpoint)
+        history = History(work / "history.jsonl", epoch=trainer.epoch) if first else None
+        with tqdm(total=trainer.epochs, initial=trainer.epoch, desc="training", unit="epoch", disable=not first) as bar:
 
-        def show(epoch: int, terms: dict[str, float]) -> None:
-            if history:
-                history.add(epoch, trainer.seconds, terms)
-            bar.set_postfix_str(f"surface {terms['surface_mm']:.2f} mm")
-            bar.update(epoch - bar.n)
+            def show(epoch: int, terms: dict[str, float]) -> None:
+                if history:
+                    history.add(epoch, trainer.seconds, terms)
+                bar.set_postfix_str(f"surface {terms['surface_mm']:.2f} mm")
+                bar.update(epoch - bar.n)
 
-        trainer.train(checkpoint=checkpoint, on_epoch=show)
-    command = " ".join(["avatar-kit", *sys.argv[1:]])
-    card = write_prior(out, trainer, held_out=SampleFolder(samples["held out"]), command=command, seed=seed)
-    if card:
-        click.echo(json.dumps(card["scores"], indent=1), err=True)
-        click.echo(out)
+            trainer.train(checkpoint=checkpoint, on_epoch=show)
+        command = " ".join(["avatar-kit", *sys.argv[1:]])
+        card = write_prior(out, trainer, held_out=SampleFolder(samples["held out"]), command=command, seed=seed)
+        if card:
+            click.echo(json.dumps(card["scores"], indent=1), err=True)
+            click.echo(out)
 
 
 @prior.command()

@@ -7,6 +7,7 @@ the same random numbers, so that the processes together do what one would do alo
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ def joined(device: str) -> Iterator[str]:
             )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
+    importlib.import_module("torch.distributed.nn")  # imported with a group there (by optimizers), it keeps its threads past exit
     dist.init_process_group("nccl" if device != "cpu" else "gloo", timeout=_PATIENCE)
     yield device
     dist.destroy_process_group()

@@ -155,3 +155,22 @@ def test_the_command_runs_under_torchrun(tmp_path: Path) -> None:
     prior = load_prior(tmp_path / "prior.safetensors")
     assert prior.latents.shape == (4, 4)
     assert "2 processes" in prior.card["machine"]
+
+
+def test_leaving_the_group_ends_its_threads(tmp_path: Path) -> None:
+    """A thread of the group that outlives the interpreter aborts the process, now and then."""
+    script = tmp_path / "one.py"
+    script.write_text(
+        "import glob, torch\n"
+        "from avatar_kit.prior import processes\n"
+        "with processes.joined('cpu'):\n"
+        "    weight = torch.nn.Parameter(torch.zeros(3))\n"
+        "    torch.optim.Adam([weight]).step()\n"
+        "    processes.dist.all_reduce(weight.data)\n"
+        "print(*[open(task).read().strip() for task in glob.glob('/proc/self/task/*/comm')])\n"
+    )
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("reads the names of threads from /proc")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert "gloo" not in done.stdout, done.stdout
