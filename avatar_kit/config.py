@@ -56,6 +56,7 @@ class PriorConfig:
     eikonal_weight: float = 0.1
     latent_weight: float = 1e-4  # lambda_0 / sigma^2 of equation 3
     grid_weight: float = 1e-5
+    smooth_weight: float = 0.3  # of differences between neighbouring nodes of the two finest grids; not in the paper
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ PRESETS: dict[str, Config] = {
         prior=PriorConfig(
             epochs=(100, 200, 400), learning_rate=1e-4, decay_epochs=50, freeze_earlier=True, distances=False,
             mask_epochs=50, normal_weight=1.0, eikonal_weight=0.1, latent_weight=1e-3, grid_weight=1e-3,
+            smooth_weight=0.0,
         ),
         rays=RaysConfig(search="field"),
         fit=FitConfig(

@@ -1,6 +1,7 @@
 """Errors and seconds over a folder of scenes with a truth, as a table.
 
     python benchmarks/scenes.py ROOT [--views 1,3,6] [--normals given|predicted|none] [--seeds 1] [--only NAME,NAME]
+        [--prior FILE]
 
 Scenes without normal maps can be given some with `avatar-kit data capture SCENE --normals-only`.
 """
@@ -18,15 +19,16 @@ from avatar_kit.score.report import score_run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--views", default="1,3,6")
     parser.add_argument("--normals", choices=["given", "predicted", "none"], default="given")
     parser.add_argument("--weights", help="of the network that predicts normals; the shipped one by default")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only")
+    parser.add_argument("--prior", default="default")
     options = parser.parse_args()
-    prior = ak.load_prior()
+    prior = ak.load_prior(options.prior)
     net = None if options.normals == "none" else options.weights or "default"
     names = options.only.split(",") if options.only else sorted(p.name for p in options.root.iterdir() if p.is_dir())
     print("| scene | views | seed | face (mean head) | head | metric face | head seen | fit s | total s |")

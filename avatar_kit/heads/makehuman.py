@@ -20,6 +20,8 @@ from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.types import Array, InputError, Mesh
 
 _STRIP_HALF_THICKNESS = 0.022  # units: 4.4 mm, a little over half a grid step, so that strips close
+_BALL = 0.06  # units: 12 mm, half the widest gap between strips, or between strips and skin, that is filled
+_UNDERLAY = 0.006  # units: hair begins below the skin, whose distance on the grid is no better than this
 _NEIGHBOURS = 24
 
 
@@ -49,7 +51,7 @@ class MakeHumanHair:
         style = self._styles[name]
         base = template[0][template[1]]
         moved = carry(np.asarray(style.vertices), base, vertices)
-        return name, _closed_volume(Mesh(moved, np.asarray(style.faces, np.int32)), grid)
+        return name, closed_volume(Mesh(moved, np.asarray(style.faces, np.int32)), grid)
 
 
 def carry(points: Array, source: Array, target: Array) -> Array:
@@ -68,14 +70,25 @@ def carry(points: Array, source: Array, target: Array) -> Array:
     return transform_points(target_from_source, points) + displacement
 
 
-def _closed_volume(strips: Mesh, grid: HeadGrid) -> Mesh | None:
-    n = grid.x.shape[0]
+def closed_volume(strips: Mesh, grid: HeadGrid) -> Mesh | None:
+    """Open `strips` (head frame) as one closed volume over the head of `grid`, or None if nothing of it lies in the box.
+
+    They are thickened, then closed together with the head: what a ball of `_BALL` cannot enter is hair. Locks that float are dropped.
+    """
+    n, step = grid.x.shape[0], (BOX_MAX - BOX_MIN) / (grid.x.shape[0] - 1)
     nodes = torch.from_numpy(np.stack([grid.x, grid.y, grid.z], -1).reshape(-1, 3))
     distance = MeshQueries(strips).closest(nodes).distance.numpy().reshape(n, n, n)
     values = distance - _STRIP_HALF_THICKNESS
+    near = distance < _STRIP_HALF_THICKNESS + 2 * _BALL
+    wide = marching_cubes(torch.from_numpy((np.minimum(values, grid.body) - _BALL).astype(np.float32)))
+    if len(wide.faces):
+        values[near] = np.minimum(values[near], MeshQueries(wide).signed_distance(nodes[torch.from_numpy(near.ravel())]).numpy() + _BALL)
+    at_hair = values < step
+    values[at_hair] = np.minimum(values[at_hair], grid.body[at_hair] - _UNDERLAY)
     solid = (values < 0) | (grid.body < 0)
+    pieces, _ = ndimage.label(solid)  # type: ignore[misc]
+    values = np.where(solid & (pieces != np.bincount(pieces[grid.body < 0]).argmax()), 0.5 * step, values)  # locks that float
     enclosed = np.asarray(ndimage.binary_fill_holes(solid)) & ~solid
-    step = (BOX_MAX - BOX_MIN) / (n - 1)
     values = np.where(enclosed, -0.5 * step, values)
     values = ndimage.gaussian_filter(values, 0.5)
     mesh = marching_cubes(torch.from_numpy(values.astype(np.float32)))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from avatar_kit.config import PriorConfig
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.smoothness import FINEST, grid_roughness
 
 _NEAR = 0.03  # units: distances count fully this close to the surface, and less and less beyond
 
@@ -51,4 +52,7 @@ def prior_loss(field: HeadField, batch: Batch, config: PriorConfig) -> tuple[Ten
         squares += [] if conditions.grid is None else [conditions.grid.square().mean()]
         terms["grid"] = torch.stack(squares or [loss * 0]).sum()
         loss = loss + config.grid_weight * terms["grid"]
+    if len(field.grids) and config.smooth_weight > 0:
+        terms["smooth"] = grid_roughness([grid for grid in list(field.grids)[FINEST] if grid.requires_grad])
+        loss = loss + config.smooth_weight * terms["smooth"]
     return loss, terms

@@ -16,6 +16,7 @@ from avatar_kit.config import Config
 from avatar_kit.conventions import BOX_MIN
 from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.field.radiance import RadianceField
+from avatar_kit.field.smoothness import FINEST, grid_roughness
 from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
@@ -125,7 +126,7 @@ def fit(
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
         if settings.smooth_weight > 0:
-            terms["smooth"] = _grid_change(field, start_grids)
+            terms["smooth"] = grid_roughness(list(field.grids)[FINEST], start_grids[FINEST])
             loss = loss + settings.smooth_weight * terms["smooth"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -174,12 +175,3 @@ def _weighted(condition: Condition, share: Tensor, points: Tensor) -> Condition:
         return Condition(bias)
     local = query_grids(points.detach(), [grid[0]], jacobian=False)
     return Condition(bias, grid.detach(), share * (local - local.detach()))
-
-
-def _grid_change(field: HeadField, start: list[Tensor]) -> Tensor:
-    """Roughness of what was added to the two finest grids."""
-    total = torch.zeros((), device=field.last.bias.device)
-    for grid, before in list(zip(field.grids, start, strict=True))[-2:]:
-        nodes = round(grid.shape[0] ** (1 / 3))
-        total = total + losses.smoothness_loss((grid - before).reshape(nodes, nodes, nodes, -1))
-    return total

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -43,34 +41,6 @@ def color_loss(predicted: Tensor, target: Tensor, count: int) -> Tensor:
 def latent_loss(code: Tensor) -> Tensor:
     """Gaussian prior on g = mean + B w (equation 3): mean square of the code w (K,)."""
     return code.square().mean()
-
-
-class _Smoothness(torch.autograd.Function):
-    """Value and gradient at once: autograd's own way over the finest grid's eight megabytes takes three times as long."""
-
-    @staticmethod
-    def forward(ctx: Any, change: Tensor) -> Tensor:
-        total, gradient = change.new_zeros(()), torch.zeros_like(change)
-        for axis in range(3):
-            difference = change.diff(dim=axis)
-            flat = difference.flatten()
-            total += torch.dot(flat, flat) / len(flat)
-            difference *= 2.0 / len(flat)
-            gradient.narrow(axis, 1, change.shape[axis] - 1).add_(difference)
-            gradient.narrow(axis, 0, change.shape[axis] - 1).sub_(difference)
-        ctx.save_for_backward(gradient)
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad
-
-
-def smoothness_loss(change: Tensor) -> Tensor:
-    """Squared differences of the grid's change (n, n, n, F) between neighbouring nodes: their means along the axes, summed."""
-    return _Smoothness.apply(change)
 
 
 def geman_mcclure(squared: Tensor, width: float) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,10 @@ import trimesh
 
 from avatar_kit.conventions import CANONICAL_LANDMARKS, head_from_landmarks, rotation_xyz_deg, similarity, transform_points
 from avatar_kit.heads import hair, surgery
-from avatar_kit.heads.makehuman import carry
+from avatar_kit.heads.makehuman import carry, closed_volume
 from avatar_kit.heads.sampler import HeadSampler, open_source
 from avatar_kit.kernels.mesh_queries import MeshQueries, UnionQueries
+from avatar_kit.mesh.topology import Topology, topology
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import Head, InputError, Mesh
 
@@ -79,6 +80,26 @@ def test_hair_is_a_closed_volume_that_leaves_the_face_free(style: str, ball_head
     assert (queries.signed_distance(face) > 0).all()
     back = torch.tensor([[0.0, 0.45, -0.41]])
     assert queries.signed_distance(back).item() < 0.03
+
+
+def test_strips_of_hair_become_solid(ball_head: Mesh) -> None:
+    """Strips 12 mm above the skin, with gaps of 12 mm between them, and one lock in the air: one solid without handles."""
+    shell = trimesh.creation.icosphere(subdivisions=5, radius=1.0)
+    shell.apply_scale((0.46, 0.61, 0.56))
+    shell.apply_translation((0, 0.2, 0.05))
+    centre = shell.triangles_center
+    azimuth = np.arctan2(centre[:, 0], centre[:, 2] - 0.05)
+    kept = (centre[:, 1] > 0.3) & (np.mod(azimuth, np.pi / 12) < np.pi / 24)
+    lock = trimesh.creation.icosphere(subdivisions=2, radius=0.05).apply_translation((0.8, 0.6, 0))
+    strips = trimesh.util.concatenate([shell.submesh([kept], append=True), lock])
+    volume = closed_volume(Mesh(np.asarray(strips.vertices), np.asarray(strips.faces, np.int32)), hair.head_grid(ball_head))
+    assert volume is not None
+    assert topology(volume) == Topology(components=1, genus=0, boundary_loops=0, boundary_edges=0)
+    angle = torch.arange(0, 2 * np.pi, np.pi / 48)
+    around = torch.stack([torch.sin(angle), torch.full_like(angle, 0.5), torch.cos(angle)], -1)
+    for scale in (1.02, 1.12):  # just above the skin; at the strips
+        points = around * torch.tensor([0.4, 0.55, 0.5]) * scale * torch.tensor([0.866, 1.0, 0.866]) + torch.tensor([0, 0.2, 0.05])
+        assert (MeshQueries(volume).signed_distance(points) < 0).all()
 
 
 def test_long_hair_hangs_lower_than_short(ball_head: Mesh) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from avatar_kit.config import Config, override
+from avatar_kit.config import PRESETS, Config, override
 from avatar_kit.field.head_field import Condition
 from avatar_kit.prior.card import scores
 from avatar_kit.prior.losses import Batch, prior_loss
@@ -129,6 +129,28 @@ def test_the_papers_losses_need_no_inside(balls: SampleFolder, tiny_config: Conf
     terms = PriorTrainer(balls, config, seed=0)._train_epoch()
     assert "space" not in terms
     assert terms["eikonal"] > 0
+
+
+def test_the_papers_training_in_miniature(balls: SampleFolder, tmp_path: Path) -> None:
+    """Section 3.1 with N = 2: the full networks, its losses and stages; each stage moves what it should, and no more."""
+    config = override(PRESETS["paper"], ["prior.epochs=2,4,8", "prior.mask_epochs=1", "prior.heads_per_step=8", "prior.points_per_head=32"])
+    trainer = PriorTrainer(balls, config, seed=0)
+    grids = {}
+
+    def look(epoch: int, terms: dict[str, float]) -> None:
+        assert all(np.isfinite(list(terms.values())))
+        assert terms.keys() == {"surface", "normal", "eikonal", "latent", "grid", "surface_mm"}
+        grids[epoch] = [grid.detach().square().sum().item() for grid in trainer.field.grids]
+
+    trainer.train(checkpoint=tmp_path / "paper.ckpt", on_epoch=look)
+    assert grids[2][0] > 0
+    assert grids[2][1:] == [0, 0]
+    assert grids[6][0] == grids[2][0]
+    assert grids[6][1] > 0
+    assert grids[6][2] == 0
+    assert grids[14][:2] == grids[6][:2]
+    assert grids[14][2] > 0
+    assert trainer.latents.shape == (12, 256)
 
 
 def test_unusable_prior_files_are_named(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Losses with gradients written by hand."""
+"""Smoothness, whose gradient is written by hand."""
 
 from __future__ import annotations
 
 import torch
 
-from avatar_kit.recon.losses import smoothness_loss
+from avatar_kit.field.smoothness import grid_roughness, smoothness_loss
 
 
 def test_smoothness_is_the_mean_square_of_differences_along_each_axis(generator: torch.Generator) -> None:
@@ -14,3 +14,11 @@ def test_smoothness_is_the_mean_square_of_differences_along_each_axis(generator:
     assert torch.autograd.gradcheck(smoothness_loss, (change,))
     (gradient,) = torch.autograd.grad(3.0 * smoothness_loss(change), change)
     torch.testing.assert_close(gradient, torch.autograd.grad(3.0 * expected, change)[0])
+
+
+def test_constant_grids_and_unchanged_grids_are_smooth(generator: torch.Generator) -> None:
+    rough = torch.randn(27, 2, generator=generator)
+    assert grid_roughness([]) == 0
+    assert grid_roughness([torch.ones(27, 2), torch.full((125, 2), 3.0)]) == 0
+    assert grid_roughness([rough], [rough]) == 0
+    torch.testing.assert_close(grid_roughness([rough]), smoothness_loss(rough.reshape(3, 3, 3, 2)))
