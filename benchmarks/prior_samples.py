@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import trimesh
 
-from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, MM_PER_UNIT
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
-from avatar_kit.mesh.extraction import largest_component, narrow_band
+from avatar_kit.mesh.extraction import largest_component
 from avatar_kit.mesh.gallery import random_latents
 from avatar_kit.mesh.topology import Topology, find_handles, topology
 from avatar_kit.prior.storage import load_prior
@@ -60,7 +60,7 @@ class Checked:
 
 
 def check(field: HeadField, latent: torch.Tensor, number: int, resolution: int) -> Checked:
-    mesh = marching_cubes(narrow_band(field, latent, MeshConfig(resolution=resolution, coarse=_COARSE)))
+    mesh = marching_cubes(narrow_band(field, latent, resolution, coarse=_COARSE))
     pieces = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).split(only_watertight=False)
     apart = sorted(pieces, key=lambda piece: len(piece.faces))[:-1]
     sizes = [(float(piece.extents.max()) * MM_PER_UNIT, piece.volume > 0) for piece in apart]

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> Any:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: nothing was written.", err=True)
+        click.echo("interrupted: nothing unfinished was written.", err=True)
         sys.exit(130)
     except Exception as error:
         code = _exit_code(error)

@@ -27,14 +27,15 @@ class _Smoothness(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, change: Tensor) -> Tensor:
-        total, gradient = change.new_zeros(()), torch.zeros_like(change)
-        for axis in range(3):
-            difference = change.diff(dim=axis)
-            flat = difference.flatten()
-            total += torch.dot(flat, flat) / len(flat)
-            difference *= 2.0 / len(flat)
-            gradient.narrow(axis, 1, change.shape[axis] - 1).add_(difference)
-            gradient.narrow(axis, 0, change.shape[axis] - 1).sub_(difference)
+        count = [change.numel() // n * (n - 1) for n in change.shape[:3]]  # of differences along each axis
+        gradient = change * sum(4.0 / each for each in count)
+        for axis, each in enumerate(count):
+            rest = change.shape[axis] - 1
+            gradient.narrow(axis, 1, rest).sub_(change.narrow(axis, 0, rest), alpha=2.0 / each)
+            gradient.narrow(axis, 0, rest).sub_(change.narrow(axis, 1, rest), alpha=2.0 / each)
+            for end in (0, rest):
+                gradient.select(axis, end).sub_(change.select(axis, end), alpha=2.0 / each)
+        total = 0.5 * torch.dot(change.flatten(), gradient.flatten())  # a quadratic form is half its gradient times its argument
         ctx.save_for_backward(gradient)
         return total
 

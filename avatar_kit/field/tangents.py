@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_FLAT = 1e-9
+
 
 class _SoftplusStack(torch.autograd.Function):
     """h = softplus(u + shift), dh = sigmoid(beta (u + shift)) du; row 0 of the stack is u, the others du."""
@@ -20,9 +22,9 @@ class _SoftplusStack(torch.autograd.Function):
     def forward(ctx: Any, stack: Tensor, shift: Tensor, beta: float) -> Tensor:
         heads = len(shift)
         u = (stack[0].unflatten(0, (heads, -1)) + shift[:, None]).flatten(0, 1)
-        slope = torch.sigmoid(u * beta)
+        slope = _slope(u, beta)
         out = torch.empty_like(stack)
-        out[0] = _softplus(u, beta)
+        out[0] = _softplus(u, slope, beta)
         torch.mul(stack[1:], slope, out=out[1:])
         ctx.save_for_backward(stack[1:], slope)
         ctx.beta, ctx.heads = beta, heads
@@ -39,9 +41,17 @@ class _SoftplusStack(torch.autograd.Function):
         return grad_stack, grad_stack[0].unflatten(0, (ctx.heads, -1)).sum(1), None
 
 
-def _softplus(u: Tensor, beta: float) -> Tensor:
-    """log(1 + exp(beta u)) / beta without overflow: torch's own, whose log1p is not vectorised on CPUs, takes far longer."""
-    return (-beta * u.abs()).exp_().add_(1.0).log_().div_(beta).add_(u.clamp(min=0.0))
+def _slope(u: Tensor, beta: float) -> Tensor:
+    """Derivative of softplus, sigmoid(beta u), kept so far from 0 that no product of three layers' is denormal: those are slow."""
+    return torch.sigmoid(u * beta).clamp_(min=_FLAT)
+
+
+def _softplus(u: Tensor, slope: Tensor, beta: float) -> Tensor:
+    """log(1 + exp(beta u)) / beta = max(u, 0) - log(sigmoid(beta |u|)) / beta, from the slope that is there already.
+
+    torch's own takes far longer on CPUs, where its log1p is not vectorised.
+    """
+    return u.clamp(min=0.0).sub_(torch.maximum(slope, 1.0 - slope).log_(), alpha=1.0 / beta)
 
 
 def softplus(stack: Tensor, shift: Tensor, beta: float) -> Tensor:
@@ -52,5 +62,6 @@ def softplus(stack: Tensor, shift: Tensor, beta: float) -> Tensor:
     """
     if len(stack) == 1 and not torch.is_grad_enabled():  # values alone, as in extraction: no slopes to keep
         shifted = stack[0].unflatten(0, (len(shift), -1)) + shift[:, None]
-        return _softplus(shifted.flatten(0, 1), beta)[None]
+        u = shifted.flatten(0, 1)
+        return _softplus(u, _slope(u, beta), beta)[None]
     return _SoftplusStack.apply(stack, shift, beta)

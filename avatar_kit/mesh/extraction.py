@@ -12,14 +12,12 @@ from avatar_kit.backends import BackendMissing, pick
 from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
-from avatar_kit.prior.storage import sdf_on_grid
 from avatar_kit.types import Mesh
 
 EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 """Each way to extract and the backend that has it: marching cubes, FlexiCubes with the field's gradient, marching tetrahedra."""
-
-_BAND = 1.2  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
 
 
 @torch.no_grad()
@@ -36,7 +34,7 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
         BackendMissing: the extractor's library cannot be used.
     """
     chosen = pick_extractor(config, latent.device.type)
-    values = narrow_band(field, latent, config)
+    values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
     if chosen == "warp":
@@ -71,24 +69,6 @@ def _gradient_above(points: Tensor, *, field: HeadField, latent: Tensor, cut: fl
     value, gradient = (torch.cat(parts) for parts in zip(*found))
     downwards = torch.tensor([0.0, -1.0, 0.0]).to(points)
     return torch.where((cut - points[:, 1] > value)[:, None], downwards, gradient)
-
-
-@torch.no_grad()
-def narrow_band(field: HeadField, latent: Tensor, config: MeshConfig, *, chunk: int = 8192) -> Tensor:
-    """The field at the nodes of the fine grid: exact near the surface, interpolated from
-    grids of half the resolution elsewhere."""
-    values, cells = sdf_on_grid(field, latent, config.coarse), config.coarse
-    condition = field.condition(latent[None])
-    while cells < config.resolution:
-        band = _BAND * (BOX_MAX - BOX_MIN) / cells
-        cells = min(2 * cells, config.resolution)
-        size = (cells + 1,) * 3
-        values = torch.nn.functional.interpolate(values[None, None], size=size, mode="trilinear", align_corners=True)[0, 0]
-        near = values.abs() < band
-        axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=values.device)
-        exact = [field(axis[part], condition) for part in near.nonzero().split(chunk)]
-        values[near] = torch.cat(exact) if exact else values[near]
-    return values
 
 
 def largest_component(mesh: Mesh) -> Mesh:

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from avatar_kit.conventions import transform_points
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.on_grid import sdf_on_grid
 from avatar_kit.prior.place import is_turned_over, place
 from avatar_kit.prior.project import project
 from avatar_kit.prior.samples import sample_head
-from avatar_kit.prior.storage import MEAN_SDF_RESOLUTION, HeadPrior, sdf_on_grid
+from avatar_kit.prior.storage import MEAN_SDF_RESOLUTION, HeadPrior
 from avatar_kit.types import Array, Head, Mesh
 
 _DRAWS = 4  # of samples: a head's 8192 surface points are few for grids of 6 mm

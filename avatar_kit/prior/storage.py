@@ -12,8 +12,8 @@ from torch import Tensor
 
 from avatar_kit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped
 from avatar_kit.config import FieldConfig, stage_from_dict
-from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.on_grid import sdf_on_grid
 
 MEAN_SDF_RESOLUTION = 64  # cells per axis
 
@@ -51,15 +51,6 @@ class HeadPrior:
         centred = self.latents - self.mean_latent
         _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
         return axes.T * (singular / len(centred) ** 0.5)
-
-
-@torch.no_grad()
-def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 8192) -> Tensor:
-    """The field of one head at all nodes of a grid over the box: (cells + 1,) * 3, indexed [x, y, z], units."""
-    axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=latent.device)
-    nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    condition = field.condition(latent[None])
-    return torch.cat([field(part, condition) for part in nodes.split(chunk)]).reshape((cells + 1,) * 3)
 
 
 def save_prior(path: Path, field: HeadField, latents: Tensor, card: dict[str, Any]) -> HeadPrior:

@@ -10,9 +10,9 @@ from torch import Tensor
 from avatar_kit.config import RaysConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import Condition, HeadField
+from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.ray_search import Crossings, search_field, search_grid
 from avatar_kit.kernels.sphere_tracing import sphere_trace
-from avatar_kit.prior.storage import sdf_on_grid
 from avatar_kit.types import InputError
 
 _BAND = 0.06  # units: nodes this near the surface are refreshed
@@ -38,7 +38,7 @@ class FieldCache:
         if start is not None and len(start) == cells + 1:  # already known
             self.values = start.to(latent.device).clone()
         else:
-            self.values = sdf_on_grid(field, latent, cells)
+            self.values = narrow_band(field, latent, cells, coarse=(cells + 1) // 2)
         axis = torch.linspace(BOX_MIN, BOX_MAX, cells + 1, device=latent.device)
         self._axis = axis
 

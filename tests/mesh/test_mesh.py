@@ -10,11 +10,11 @@ import torch
 
 from avatar_kit.config import MeshConfig
 from avatar_kit.field.head_field import HeadField
+from avatar_kit.field.on_grid import narrow_band, sdf_on_grid
 from avatar_kit.heads.surgery import without_unused
-from avatar_kit.mesh.extraction import extract, largest_component, narrow_band
+from avatar_kit.mesh.extraction import extract, largest_component
 from avatar_kit.mesh.files import read_mesh, write_mesh, write_obj
 from avatar_kit.mesh.refine import onto_surface, subdivide
-from avatar_kit.prior.storage import sdf_on_grid
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import InputError, Mesh, concatenate
 
@@ -47,9 +47,8 @@ def test_extracted_sphere_is_round_closed_and_one_piece() -> None:
 
 
 def test_narrow_band_equals_the_dense_grid_near_the_surface() -> None:
-    config = MeshConfig(resolution=64, coarse=16)
     dense = sdf_on_grid(Ball(0.5), LATENT, 64)
-    band = narrow_band(Ball(0.5), LATENT, config)
+    band = narrow_band(Ball(0.5), LATENT, 64, coarse=16)
     near = dense.abs() < 1.5 * 2 / 64
     torch.testing.assert_close(band[near], dense[near])
     assert torch.equal(band > 0, dense > 0)

@@ -13,8 +13,9 @@ import trimesh
 from avatar_kit.config import FieldConfig
 from avatar_kit.conventions import MM_PER_UNIT, similarity
 from avatar_kit.field.head_field import Condition, HeadField, Sdf
+from avatar_kit.field.on_grid import sdf_on_grid
 from avatar_kit.prior.fit_mesh import fit_mesh, is_closed, moved_head
-from avatar_kit.prior.storage import HeadPrior, load_prior, sdf_on_grid
+from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.types import Head, Mesh
 
 RADIUS_MM = 92.0  # none of the training has it; the nearest have 88.6 and 95.7
