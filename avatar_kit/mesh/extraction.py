@@ -14,6 +14,8 @@ from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
+from avatar_kit.mesh.handles import without_handles
+from avatar_kit.mesh.topology import topology
 from avatar_kit.types import Mesh
 
 EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
@@ -22,7 +24,7 @@ EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 
 @torch.no_grad()
 def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN) -> Mesh:
-    """The head's surface in the head frame: watertight, one component.
+    """The head's surface in the head frame: watertight, one component, and without handles if `config.cut_handles` says so.
 
     Args:
         cut_below: height (y, head frame) below which nothing is kept; the cut is closed.
@@ -37,13 +39,22 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
     values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
+    surface = functools.partial(_surface, chosen=chosen, field=field, latent=latent, cut=cut_below)
+    mesh = surface(values)
+    if config.cut_handles and topology(mesh).genus > 0:
+        mesh = surface(without_handles(values))
+    return mesh
+
+
+def _surface(values: Tensor, *, chosen: str, field: HeadField, latent: Tensor, cut: float) -> Mesh:
+    """Zero level of `values`, its largest piece."""
     if chosen == "warp":
         return largest_component(marching_cubes(values))
     from avatar_kit.mesh import kaolin_extraction
 
     if chosen == "tetrahedra":
         return largest_component(kaolin_extraction.marching_tetrahedra(values))
-    gradient = functools.partial(_gradient_above, field=field, latent=latent, cut=cut_below)
+    gradient = functools.partial(_gradient_above, field=field, latent=latent, cut=cut)
     return largest_component(kaolin_extraction.flexicubes(values, gradient))
 
 

@@ -15,6 +15,7 @@ from avatar_kit.heads.surgery import without_unused
 from avatar_kit.mesh.extraction import extract, largest_component
 from avatar_kit.mesh.files import read_mesh, write_mesh, write_obj
 from avatar_kit.mesh.refine import onto_surface, subdivide
+from avatar_kit.mesh.topology import Topology, topology
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import InputError, Mesh, concatenate
 
@@ -44,6 +45,19 @@ def test_extracted_sphere_is_round_closed_and_one_piece() -> None:
     mesh = extract(Ball(0.5), LATENT, MeshConfig(resolution=96, coarse=24))
     np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=1), 0.5, atol=2e-4)  # cells of 0.02: sagitta 1e-4
     assert is_watertight(mesh)
+
+
+class Ring(Ball):
+    """The distance to a torus around the z axis."""
+
+    def forward(self, points: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        return torch.hypot(points[..., :2].norm(dim=-1) - self.radius, points[..., 2]) - 0.2
+
+
+def test_handles_are_cut_unless_they_are_to_stay() -> None:
+    cut, kept = (extract(Ring(0.5), LATENT, MeshConfig(resolution=48, coarse=24, cut_handles=cut)) for cut in (True, False))
+    assert topology(cut) == Topology(components=1, genus=0, boundary_loops=0, boundary_edges=0)
+    assert topology(kept).genus == 1
 
 
 def test_narrow_band_equals_the_dense_grid_near_the_surface() -> None:
