@@ -2,9 +2,10 @@
 
     python benchmarks/prior_samples.py [FILE] --count 100 --seed 0 [--resolution 128] [--training] [--where] [--out sheet.png]
 
-The surface is looked at as marching cubes leave it, before the largest piece is kept: floaters are pieces beside that, voids pieces
-that are hollows within it. The genus is that of the largest piece, which is what extraction returns. An isosurface cannot cut itself;
-a face that looks against the field's gradient says that the grid is too coarse for what is there. --where looks for the handles.
+Looked at twice. In the field, as marching cubes leave its surface: floaters are pieces beside the largest, voids pieces that are
+hollows within it, the genus is that of the largest piece. And as extraction returns the head, handles cut: it should be one closed
+piece of genus 0. An isosurface cannot cut itself; a face that looks against the field's gradient says that the grid is too coarse for
+what is there. --where looks for the field's handles.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from avatar_kit.conventions import BOX_MAX, MM_PER_UNIT
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
-from avatar_kit.mesh.extraction import largest_component
+from avatar_kit.mesh.extraction import extract, largest_component
 from avatar_kit.mesh.gallery import random_latents
 from avatar_kit.mesh.topology import Topology, find_handles, topology
 from avatar_kit.prior.storage import load_prior
@@ -31,14 +32,16 @@ from avatar_kit.types import Mesh
 _COARSE = 64  # cells of the first grid, all of whose nodes are evaluated: what is smaller than 6 mm and apart could be missed
 _CHUNK, _FACES = 16384, 20_000  # faces whose normals are looked at, drawn at random
 _SIDE = 0.035  # units: what reaches the box is closed there, two cells of 128 wide
+_BALL = Topology(components=1, genus=0, boundary_loops=0, boundary_edges=0)
 _FEW = 0.001  # inverted faces that count as a fault
 
 
 @dataclass(frozen=True)
 class Checked:
     number: int
-    kept: Mesh
+    kept: Mesh  # the largest piece
     counts: Topology  # of `kept`
+    returned: Mesh  # by extraction
     open_edges: int  # of all pieces
     floaters_mm: list[float]  # the longest side of each
     voids_mm: list[float]
@@ -58,6 +61,11 @@ class Checked:
             found.append(f"{self.inverted:.1%} inverted faces")
         return found
 
+    @property
+    def is_ball(self) -> bool:
+        """Whether what extraction returns has a sphere's topology."""
+        return topology(self.returned) == _BALL
+
 
 def check(field: HeadField, latent: torch.Tensor, number: int, resolution: int) -> Checked:
     mesh = marching_cubes(narrow_band(field, latent, resolution, coarse=_COARSE))
@@ -67,7 +75,8 @@ def check(field: HeadField, latent: torch.Tensor, number: int, resolution: int) 
     kept = largest_component(mesh)
     floaters, voids = ([size for size, full in sizes if full == wanted] for wanted in (True, False))
     inverted = inverted_faces(field, latent, mesh, number)
-    return Checked(number, kept, topology(kept), topology(mesh).boundary_edges, floaters, voids, inverted)
+    returned = extract(field, latent, MeshConfig(resolution=resolution, coarse=_COARSE))
+    return Checked(number, kept, topology(kept), returned, topology(mesh).boundary_edges, floaters, voids, inverted)
 
 
 @torch.no_grad()
@@ -112,7 +121,8 @@ def main() -> None:
             at = ", ".join(f"{x:.0f}" for x in handle.centre * MM_PER_UNIT)
             print(f"    {handle.genus} within {handle.size * MM_PER_UNIT:.0f} mm around ({at})", flush=True)
     failing = [one for one in checked if one.faults]
-    print(f"\n{len(failing)} of {len(checked)} heads fail")
+    print(f"\nas extracted: {sum(one.is_ball for one in checked)} of {len(checked)} heads are one closed piece without a handle")
+    print(f"in the field: {len(failing)} of {len(checked)} heads have a fault")
     for one in failing:
         print(f"head {one.number}: {', '.join(one.faults)}")
     counts = {
@@ -129,7 +139,7 @@ def main() -> None:
     print(f"inverted faces: median {np.median(inverted):.2%}, most {inverted.max():.2%}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet([one.kept for one in checked], tile=96, per_row=5).save(options.out, optimize=True)
+        contact_sheet([one.returned for one in checked], tile=96, per_row=5).save(options.out, optimize=True)
         print(options.out)
 
 
