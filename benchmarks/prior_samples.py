@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import trimesh
 
+from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, MM_PER_UNIT
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band
