@@ -18,7 +18,7 @@ import trimesh
 from kernels import machine
 from torch.utils.flop_counter import FlopCounterMode
 
-from avatar_kit.config import resolve_config
+from avatar_kit.config import PRESETS, override
 from avatar_kit.prior.samples import HeadRequest, SampleFolder, write_samples
 from avatar_kit.prior.train import PriorTrainer
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--tflops", type=float, default=20.0)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    config = resolve_config(options.preset, options.overrides)
+    config = override(PRESETS[options.preset], options.overrides)
     per_step = config.prior.heads_per_step
     print(f"{machine()}, {options.device}; preset {options.preset}, {per_step} heads of {config.prior.points_per_head} points a step")
     print("| stage | epochs | s a step | TFLOP a step | hours here | hours at the stated rate |\n|" + " --- |" * 6)

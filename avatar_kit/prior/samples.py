@@ -42,9 +42,11 @@ class HeadRequest:
 
 def sample_head(head: Head, rng: np.random.Generator) -> tuple[Array, Array]:
     """Surface samples (S, 6) and space samples (N, 4) of `head`, as the arrays of a sample folder hold them."""
+    from avatar_kit.heads.mouth import mouth_filling
     from avatar_kit.kernels.mesh_queries import UnionQueries
 
-    union = UnionQueries(list(head.parts.values()))
+    filling = mouth_filling(head)
+    union = UnionQueries([*head.parts.values(), *([filling] if filling else [])])
     nose = head.landmarks.get("nose_tip", np.array([0.0, 0.0, 0.65]))
     points, normals = _surface_points(head.mesh, 3 * SURFACE_COUNT, nose, rng)
     visible = union.signed_distance(torch.from_numpy(points)).numpy() > -_HIDDEN

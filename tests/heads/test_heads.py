@@ -13,6 +13,7 @@ import trimesh
 from avatar_kit.conventions import CANONICAL_LANDMARKS, head_from_landmarks, rotation_xyz_deg, similarity, transform_points
 from avatar_kit.heads import hair, surgery
 from avatar_kit.heads.makehuman import carry, closed_volume
+from avatar_kit.heads.mouth import mouth_filling
 from avatar_kit.heads.sampler import HeadSampler, open_source
 from avatar_kit.kernels.mesh_queries import MeshQueries, UnionQueries
 from avatar_kit.mesh.topology import Topology, topology
@@ -29,6 +30,24 @@ def check_head(head: Head) -> None:
     left, right = head.landmarks["eye_left_outer"], head.landmarks["eye_right_outer"]
     assert left[0] > right[0] + 0.3
     assert head.landmarks["sellion"][1] > head.landmarks["chin"][1] + 0.35
+
+
+def check_mouth(head: Head) -> None:
+    """Solid from 6 to 30 mm behind the lips, which stay as they are."""
+    filling = mouth_filling(head)
+    assert filling is not None
+    assert is_watertight(filling)
+    lips = filling.vertices[:, 2].max() + 0.03
+    behind = torch.tensor([[0.0, -0.172, lips - depth] for depth in np.linspace(0.04, 0.15, 8)], dtype=torch.float32)
+    assert (MeshQueries(filling).signed_distance(behind) < -0.005).all()
+    body = head.parts["body"]
+    front = (body.vertices[:, 2] > lips - 0.02) & (np.abs(body.vertices[:, 1] + 0.172) < 0.06)
+    assert front.any()
+    assert (MeshQueries(filling).signed_distance(torch.from_numpy(body.vertices[front]).float()) > 0).all()
+
+
+def test_scans_get_no_filling(sphere: Mesh) -> None:
+    assert mouth_filling(Head("scan", {"body": sphere}, {"source": "folder"})) is None
 
 
 def test_landmarks_bring_any_frame_to_the_head_frame(rng: np.random.Generator) -> None:
@@ -145,6 +164,7 @@ def test_anny_heads_with_hair() -> None:
     for head in heads:
         check_head(head)
         assert is_watertight(head.parts["body"]) or "clothes" in head.parts or head.attributes["hair"]
+        check_mouth(head)
     again = HeadSampler(sampler.source, seed=3).head(4)
     np.testing.assert_array_equal(again.parts["body"].vertices, heads[4].parts["body"].vertices)
     assert {"gender", "age", "hair", "clothes"} <= set(heads[0].attributes)
