@@ -110,7 +110,6 @@ class FitConfig:
     normal_weight: float = 1.0
     latent_weight: float = 1e-2
     smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes
-    solid_weight: float = 10.0  # of hollows behind the face
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ PRESETS: dict[str, Config] = {
         rays=RaysConfig(search="field"),
         fit=FitConfig(
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3,
-            learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0, solid_weight=0.0,
+            learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from avatar_kit.config import Config
-from avatar_kit.conventions import BOX_MIN, CANONICAL_LANDMARKS
+from avatar_kit.conventions import BOX_MIN
 from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.field.radiance import RadianceField
 from avatar_kit.field.smoothness import FINEST, grid_roughness
@@ -23,14 +23,13 @@ from avatar_kit.recon import losses
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import Start
-from avatar_kit.recon.surface import FieldCache, SurfaceHits, differentiable_hits, search
+from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
 _GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
 _PHOTOS_PER_BATCH = 3  # share config.rays.per_step; more photos draw more rays
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
-_FACE, _SOLID_DEPTH, _SOLID_EVERY = 0.45, 0.05, 3  # units, units and one of so many hits: where and how deep a head is surely solid
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
 
@@ -112,9 +111,6 @@ def fit(
             colors = radiance(hits.points, hits.normals, directions[on])
             terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
 
-        if settings.solid_weight > 0:
-            terms["solid"] = _hollow(field, condition, hits, directions[on], generator)
-
         # Rays that hit although they should not, miss although they should hit, or pass close by: silhouette
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
         off = (off & (world.inside | (crossings.closest_value < _NEAR_SILHOUETTE))).nonzero()[:, 0]
@@ -129,8 +125,6 @@ def fit(
         loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
-        if "solid" in terms:
-            loss = loss + settings.solid_weight * terms["solid"]
         if settings.smooth_weight > 0:
             terms["smooth"] = grid_roughness(list(field.grids)[FINEST], start_grids[FINEST])
             loss = loss + settings.smooth_weight * terms["smooth"]
@@ -171,20 +165,6 @@ def _optimizer(
         {"name": "radiance", "params": list(radiance.parameters()), "lr": fit.learning_rate_radiance},
     ]
     return torch.optim.Adam([group for group in groups if group["params"]], fused=True)
-
-
-def _hollow(field: HeadField, condition: Condition, hits: SurfaceHits, directions: Tensor, generator: torch.Generator) -> Tensor:
-    """How far it is from being solid behind the face: there is flesh behind what is seen of it, and nothing else says so.
-
-    Without it the shallow inside of the prior's lips can open, and rays go through them: normals at the bottom of a hole are
-    as good as any.
-    """
-    nose = torch.tensor(CANONICAL_LANDMARKS["nose_tip"]).to(directions)
-    face = ((hits.points.detach() - nose).norm(dim=-1) < _FACE).nonzero()[::_SOLID_EVERY, 0]
-    further = (torch.rand(len(face), 1, generator=generator) * _SOLID_DEPTH).to(directions)
-    value = field(hits.points.detach()[face] + directions[face] * further, condition)
-    wanted = 0.5 * further[:, 0] * hits.slope.detach()[face]  # slope < 0: the distance behind a plane, halved to spare what is thin
-    return (value - wanted).clamp_min(0.0).sum() / max(len(face), 1)
 
 
 def _weighted(condition: Condition, share: Tensor, points: Tensor) -> Condition:
