@@ -56,13 +56,13 @@ def test_basis_spans_the_latents() -> None:
 
 
 def _surely_hitting(rays: Rays, prior: HeadPrior, code: torch.Tensor) -> Rays:
-    """Those that hit the head even when it stands 4 mm off: the others come and go with the smallest change."""
+    """Those that hit the head even when it stands, is turned, sized and shaped a little differently: the others come and go."""
     head = PosedHead(prior, 64, CPU)
     surely = torch.ones(len(rays), dtype=torch.bool)
-    for axis in range(3):
+    for column in (0, 1, 2, 3, 4, 5, 6, 7, 12):
         for step in (-0.02, 0.02):
             update = torch.zeros(7 + len(code), dtype=torch.float64)
-            update[axis] = step
+            update[column] = step
             head.move(_moved(Start(np.linalg.inv(WORLD_FROM_HEAD), code, 0.0), update))
             origins, directions, _ = head.rays(rays)
             surely &= search_grid(head.cache.values, origins, directions, coarse=64, fine=8).hit
@@ -116,7 +116,7 @@ def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, w
     between = found.head_from_world @ WORLD_FROM_HEAD
     turn = np.degrees(np.arccos(np.clip((np.trace(rotation_of(between)) - 1) / 2, -1, 1)))
     assert turn < (1.0 if with_normals else 2.5)
-    assert scale_of(between) == pytest.approx(1.0, abs=0.03)  # about what the unit says: photos leave size and shape to trade
+    assert scale_of(between) == pytest.approx(1.0, abs=1.5 * CONFIG.start.scale_std)  # photos leave size and shape to trade
     truth = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, MeshConfig(resolution=64)).vertices
     face = truth[(truth[:, 2] > 0.3) & (np.abs(truth[:, 1]) < 0.4)]
 
