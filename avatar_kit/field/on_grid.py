@@ -8,7 +8,7 @@ from torch import Tensor
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 
-_BAND = 1.2  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
+_BAND = 1.0  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
 
 
 @torch.no_grad()

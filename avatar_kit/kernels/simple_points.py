@@ -24,47 +24,57 @@ def _mask(chosen: Any) -> int:
     return sum(1 << i for i, offset in enumerate(_OFFSETS) if chosen(offset))
 
 
-def _reach(steps: int) -> list[int]:
-    """Per neighbour, those next to it: a face apart (1 step) or any of the 26 (3 steps)."""
-    return [
-        _mask(lambda other, own=own: 0 < sum(abs(a - b) for a, b in zip(own, other, strict=True)) <= steps and _within(own, other))
-        for own in _OFFSETS
-    ]
-
-
-def _within(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= 1
-
-
 _ALL = wp.constant(_mask(lambda offset: any(offset)))
 _FACES = wp.constant(_mask(lambda offset: sum(map(abs, offset)) == 1))
 _EIGHTEEN = wp.constant(_mask(lambda offset: 1 <= sum(map(abs, offset)) <= 2))
 
 
+# Bit 9 (dx + 1) + 3 (dy + 1) + dz + 1 is a neighbour's: a step along an axis shifts all of them at once, but for the layer that would leave
+_LOW_Y = wp.constant(_mask(lambda offset: offset[1] < 0))
+_HIGH_Y = wp.constant(_mask(lambda offset: offset[1] > 0))
+_LOW_Z = wp.constant(_mask(lambda offset: offset[2] < 0))
+_HIGH_Z = wp.constant(_mask(lambda offset: offset[2] > 0))
+
+
 @wp.func
-def _flood(seed: int, among: int, reach: wp.array(dtype=int)):
-    """Bits of `among` that are connected to `seed`."""
-    found = seed
+def _along_x(bits: int):
+    return (bits << 9) | (bits >> 9)
+
+
+@wp.func
+def _along_y(bits: int):
+    return ((bits & ~_HIGH_Y) << 3) | ((bits & ~_LOW_Y) >> 3)
+
+
+@wp.func
+def _along_z(bits: int):
+    return ((bits & ~_HIGH_Z) << 1) | ((bits & ~_LOW_Z) >> 1)
+
+
+@wp.func
+def _one_piece(among: int):
+    """Whether the bits hang together by faces, edges and corners."""
+    found = among & (-among)
     before = int(0)
     while found != before:
         before = found
-        for b in range(27):
-            if (found >> b) & 1:
-                found = found | (reach[b] & among)
-    return found
+        wider = found | _along_z(found)
+        wider = wider | _along_y(wider)
+        found = (wider | _along_x(wider)) & among
+    return found == among and among != 0
 
 
 @wp.func
-def _one_piece(among: int, reach26: wp.array(dtype=int)):
-    return among != 0 and _flood(among & (-among), among, reach26) == among
-
-
-@wp.func
-def _one_piece_by_faces(among: int, reach6: wp.array(dtype=int)):
+def _one_piece_by_faces(among: int):
+    """Whether those that touch the middle hang together by faces, without the corners of the cube."""
     touching = among & _FACES
-    if touching == 0:
-        return False
-    return (touching & ~_flood(touching & (-touching), among & _EIGHTEEN, reach6)) == 0
+    near = among & _EIGHTEEN
+    found = touching & (-touching)
+    before = int(0)
+    while found != before:
+        before = found
+        found = (found | _along_x(found) | _along_y(found) | _along_z(found)) & near
+    return (touching & ~found) == 0 and touching != 0
 
 
 @wp.kernel
@@ -72,23 +82,24 @@ def _grow_kernel(
     order: wp.array(dtype=int),
     count: int,
     steps: wp.array(dtype=int),
-    reach6: wp.array(dtype=int),
-    reach26: wp.array(dtype=int),
     members: wp.array(dtype=wp.uint8),
 ):
-    again = int(1)
-    while again == 1:
-        again = int(0)
-        for i in range(count):
+    left = count
+    before = int(-1)
+    while left != before:  # until a round adds nothing
+        before = left
+        left = int(0)
+        for i in range(before):
             at = order[i]
-            if members[at] == wp.uint8(0):
-                inside = int(0)
-                for b in range(27):
-                    if members[at + steps[b]] != wp.uint8(0):
-                        inside = inside | (1 << b)
-                if _one_piece(inside, reach26) and _one_piece_by_faces(_ALL & ~inside, reach6):
-                    members[at] = wp.uint8(1)
-                    again = int(1)
+            inside = int(0)
+            for b in range(27):
+                if members[at + steps[b]] != wp.uint8(0):
+                    inside = inside | (1 << b)
+            if _one_piece(inside) and _one_piece_by_faces(_ALL & ~inside):
+                members[at] = wp.uint8(1)
+            else:  # perhaps later: those that wait move together, hundreds of rounds would else read all of them
+                order[left] = at
+                left += 1
 
 
 def grow_simply(start: torch.Tensor, allowed: torch.Tensor, priority: torch.Tensor) -> torch.Tensor:
@@ -112,7 +123,7 @@ def grow_simply(start: torch.Tensor, allowed: torch.Tensor, priority: torch.Tens
     order = indices[priority.detach().cpu().flatten()[indices].argsort(stable=True)].to(torch.int32)
     members = start.cpu().to(torch.uint8).flatten().contiguous()
     strides = np.array([shape[1] * shape[2], shape[2], 1])
-    tables = [torch.tensor(values, dtype=torch.int32) for values in ((np.array(_OFFSETS) @ strides).tolist(), _reach(1), _reach(3))]
-    inputs = [wp.from_torch(order), len(order), *map(wp.from_torch, tables), wp.from_torch(members, dtype=wp.uint8)]
+    steps = torch.tensor((np.array(_OFFSETS) @ strides).tolist(), dtype=torch.int32)
+    inputs = [wp.from_torch(order), len(order), wp.from_torch(steps), wp.from_torch(members, dtype=wp.uint8)]
     runtime.launch(_grow_kernel, 1, inputs, like=members)
     return members.reshape(shape) > 0

@@ -15,7 +15,6 @@ from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.mesh.handles import without_handles
-from avatar_kit.mesh.topology import topology
 from avatar_kit.types import Mesh
 
 EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
@@ -39,11 +38,9 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
     values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
-    surface = functools.partial(_surface, chosen=chosen, field=field, latent=latent, cut=cut_below)
-    mesh = surface(values)
-    if config.cut_handles and topology(mesh).genus > 0:
-        mesh = surface(without_handles(values))
-    return mesh
+    if config.cut_handles:
+        values = without_handles(values)
+    return _surface(values, chosen=chosen, field=field, latent=latent, cut=cut_below)
 
 
 def _surface(values: Tensor, *, chosen: str, field: HeadField, latent: Tensor, cut: float) -> Mesh:

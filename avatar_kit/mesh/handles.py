@@ -6,18 +6,20 @@ a hole they stay a voxel apart: the handle is cut where it is thinnest. Source: 
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
-from avatar_kit.kernels.marching_cubes import marching_cubes
+from avatar_kit.kernels.marching_cubes import closed_at_box
 from avatar_kit.kernels.simple_points import grow_simply
-from avatar_kit.mesh.topology import topology
 
-_CORES = (0.1, 0.2)  # units: depths below which a head is thought to be a ball; else its deepest voxel is
+_CORES = (0.1, 0.2, 0.05)  # units: depths below which a head may be a ball; else its deepest voxel is
 _BEYOND = 0.3  # of a cell: how far on the other side of the surface a voxel is put that changes sides
+_CORNERS = np.ones((3, 3, 3), bool)  # neighbours inside, by corners too; outside they are those of faces
 
 
 def without_handles(values: Tensor) -> Tensor:
@@ -26,23 +28,48 @@ def without_handles(values: Tensor) -> Tensor:
     The surface of what is left, as marching cubes finds it, has no handle in any of its pieces; whatever hung together by its
     corners alone is then apart.
     """
-    inside = values.cpu() < 0
+    closed = closed_at_box(values, low=BOX_MIN, high=BOX_MAX).cpu()
+    inside = closed < 0
     if not inside.any():
         return values
-    filled = torch.from_numpy(np.asarray(ndimage.binary_fill_holes(inside.numpy())))
-    depth = torch.where(filled & ~inside, values.min().cpu(), values.cpu())  # a filled void is as good as deep inside
+    box = ndimage.find_objects(inside.numpy().view(np.uint8))[0]
+    box = tuple(slice(part.start - 1, part.stop + 1) for part in box)  # nothing that touches the sides is inside
+    inside, near = inside[box], closed[box]
+    filled = _filled(inside)
+    depth = torch.where(filled & ~inside, near.min(), near)  # a filled void is as good as deep inside
     kept = grow_simply(_core(depth), filled, depth)
     beyond = _BEYOND * (BOX_MAX - BOX_MIN) / (len(values) - 1)
-    changed = torch.where(kept & ~inside, -beyond, torch.where(inside & ~kept, beyond, values.cpu()))
-    return changed.to(values)
+    changed = values.clone()
+    changed[box] = torch.where(kept & ~inside, -beyond, torch.where(inside & ~kept, beyond, values[box].cpu())).to(values)
+    return changed
 
 
 def _core(depth: Tensor) -> Tensor:
-    """A set of voxels (n, n, n) without holes to begin with."""
+    """A ball of voxels (n, n, n) to begin with, a head's inside at some depth."""
     for below in _CORES:
-        found = topology(marching_cubes(depth + below))
-        if found.components == 1 and found.genus == 0:
-            return depth < -below
+        labels = ndimage.label((depth < -below).numpy(), _CORNERS)[0]
+        if labels.max() == 0:
+            break
+        core = _filled(torch.from_numpy(labels == np.bincount(labels.ravel())[1:].argmax() + 1))
+        if euler_number(core) == 1:
+            return core
     core = torch.zeros_like(depth, dtype=torch.bool)
     core.view(-1)[depth.argmin()] = True
     return core
+
+
+def _filled(inside: Tensor) -> Tensor:
+    """`inside` (n, n, n) and its voids; the sides of the volume are outside."""
+    outside = ndimage.label(~inside.numpy())[0]
+    return torch.from_numpy(outside != outside[0, 0, 0])
+
+
+def euler_number(inside: Tensor) -> int:
+    """Of voxels (n, n, n), none of them at the sides, as cubes that hang together by their corners: pieces less handles plus voids."""
+    total = 0
+    for axes in itertools.chain.from_iterable(itertools.combinations(range(3), count) for count in range(4)):
+        cells = inside  # cubes; then, those around them joined along `axes`, squares, edges and corners
+        for axis in axes:
+            cells = cells.narrow(axis, 1, cells.shape[axis] - 1) | cells.narrow(axis, 0, cells.shape[axis] - 1)
+        total += (-1) ** (3 - len(axes)) * int(np.count_nonzero(cells.numpy()))
+    return total

@@ -11,7 +11,9 @@ from avatar_kit.heads.surgery import simplified
 from avatar_kit.types import Array, Mesh, Texture
 
 _SHORT = 0.3  # of the median: edges that are drawn together before the collapse
-_PADDING = 4  # texels between charts, so that neighbours do not bleed into each other
+_BLOCK = (
+    4  # texels: charts are packed on a grid this coarse, a sixteenth of the work, and lie at least this far apart: none bleeds into another
+)
 
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
@@ -58,7 +60,7 @@ def unwrap(mesh: Mesh, size: int) -> Mesh:
     atlas = xatlas.Atlas()
     atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
-    packing.resolution, packing.padding = size, _PADDING
+    packing.resolution, packing.padding = max(1, size // _BLOCK), 1
     atlas.generate(charts, packing)
     before, faces, uv = atlas[0]
     colors = None if mesh.colors is None else mesh.colors[before]

@@ -25,8 +25,6 @@ def vertex_colors(mesh: Mesh, fitted: FittedHead, *, chunk: int = 8192) -> Array
 
 
 def textured_avatar(mesh: Mesh, scene: Scene, config: TextureConfig, device: str) -> Mesh:
-    """A lighter mesh in the same frame (the scene's world) with a texture; `mesh` itself where the texture's size is 0."""
-    if config.size == 0:
-        return mesh
+    """A lighter mesh in the same frame (the scene's world) with a texture, from one with colours."""
     light = unwrap(simplify(mesh, config.faces), config.size)
     return bake(light, scene.photos, config.size, surface=Renderer(mesh, device=device))

@@ -129,14 +129,20 @@ def reconstruct(
     spent["fit"] = time.perf_counter() - clock
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
-    mesh = head_mesh(fitted, scene, config)
-    if len(mesh.faces) == 0:
+    coarse = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen)
+    if len(coarse.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
     world_from_head = np.linalg.inv(fitted.head_from_world)
+    mesh = refined_where_seen(coarse, fitted, scene, config)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
-    mesh = Mesh(mesh.vertices, mesh.faces, vertex_colors(mesh, fitted)).transformed(world_from_head)
-    avatar = textured_avatar(mesh, scene, config.texture, device)
+    colors = vertex_colors(mesh, fitted)
+    mesh = Mesh(mesh.vertices, mesh.faces, colors).transformed(world_from_head)
+    if config.texture.size == 0:
+        avatar = mesh
+    else:  # an avatar has far fewer triangles than either
+        coarse = Mesh(coarse.vertices, coarse.faces, colors[: len(coarse.vertices)]).transformed(world_from_head)
+        avatar = textured_avatar(coarse, scene, config.texture, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
     return Reconstruction(scene, mesh, avatar, fitted, rough, normals, spent, preset, config, seed, device)
@@ -173,10 +179,9 @@ def with_refined_cameras(scene: Scene, fitted: FittedHead) -> Scene:
     return replace(scene, photos=tuple(photos))
 
 
-def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
-    """The fitted surface in the head frame, refined where the photos see it."""
-    mesh = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen)
-    if not config.mesh.refine or len(mesh.faces) == 0:
+def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
+    """The extracted mesh, head frame, with finer triangles where the photos see it; its vertices come first."""
+    if not config.mesh.refine:
         return mesh
     cell = 2.0 / config.mesh.resolution
     world_from_head = np.linalg.inv(fitted.head_from_world)

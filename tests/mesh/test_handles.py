@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from avatar_kit.kernels.marching_cubes import marching_cubes
-from avatar_kit.mesh.handles import without_handles
+from avatar_kit.mesh.handles import euler_number, without_handles
 from avatar_kit.mesh.topology import Topology, topology
 
 _AXIS = torch.linspace(-1, 1, 49)
@@ -18,6 +18,11 @@ def test_a_ball_stays_as_it_is() -> None:
     ball = _RADIUS - 0.5
     assert torch.equal(without_handles(ball), ball)
     assert torch.equal(without_handles(ball + 2), ball + 2)  # nothing inside
+
+
+def test_the_euler_number_counts_pieces_handles_and_voids() -> None:
+    ball, shell, ring = _RADIUS < 0.3, (_RADIUS - 0.6).abs() < 0.1, ((_X**2 + _Y**2).sqrt() - 0.6).square() + _Z**2 < 0.04
+    assert [euler_number(part) for part in (ball, shell, ring, ball | shell, ball | ring)] == [1, 2, 0, 3, 1]
 
 
 def test_a_torus_is_cut_where_it_is_thinnest() -> None:

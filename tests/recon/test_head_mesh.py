@@ -8,8 +8,9 @@ from mesh.test_mesh import Ball
 
 from avatar_kit.config import Config, MeshConfig
 from avatar_kit.field.radiance import RadianceField
+from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon.fit import FittedHead
-from avatar_kit.recon.pipeline import head_mesh
+from avatar_kit.recon.pipeline import refined_where_seen
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import Array, Mesh, Photo, Scene
@@ -23,6 +24,13 @@ def ball_mesh(**settings: bool) -> Mesh:
     scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
     fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(config.radiance), np.eye(4), None, -1.0, [], 0)
     return head_mesh(fitted, scene, config)
+
+
+def head_mesh(fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
+    coarse = extract(fitted.field, fitted.latent, config.mesh)
+    mesh = refined_where_seen(coarse, fitted, scene, config)
+    np.testing.assert_array_equal(mesh.vertices[: len(coarse.vertices)], coarse.vertices)
+    return mesh
 
 
 def edges_at(mesh: Mesh, middle: Array, reach: float) -> float:
