@@ -47,9 +47,9 @@ def without_handles(values: Tensor) -> Tensor:
 def _core(depth: Tensor) -> Tensor:
     """A ball of voxels (n, n, n) to begin with, a head's inside at some depth."""
     for below in _CORES:
-        labels = ndimage.label((depth < -below).numpy(), _CORNERS)[0]
-        if labels.max() == 0:
-            break
+        labels = np.empty(depth.shape, np.int32)
+        if ndimage.label((depth < -below).numpy(), _CORNERS, output=labels) == 0:
+            continue
         core = _filled(torch.from_numpy(labels == np.bincount(labels.ravel())[1:].argmax() + 1))
         if euler_number(core) == 1:
             return core
@@ -60,7 +60,8 @@ def _core(depth: Tensor) -> Tensor:
 
 def _filled(inside: Tensor) -> Tensor:
     """`inside` (n, n, n) and its voids; the sides of the volume are outside."""
-    outside = ndimage.label(~inside.numpy())[0]
+    outside = np.empty(inside.shape, np.int32)
+    ndimage.label(~inside.numpy(), output=outside)
     return torch.from_numpy(outside != outside[0, 0, 0])
 
 
