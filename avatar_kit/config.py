@@ -63,7 +63,7 @@ class PriorConfig:
 class RaysConfig:
     """Sampling of rays and the search for their first hit (section 3.2)."""
 
-    per_step: int = 2048  # for up to three photos; more photos draw more, in proportion
+    per_step: int = 2048  # of three photos; other numbers of photos draw in proportion to their root
     inside_share: float = 0.65  # of the rays that start in the masks; the others lie around their outline
     search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself; "sphere": tracing
     coarse: int = 64  # N_p
@@ -79,14 +79,15 @@ class StartConfig:
     steps: int = 9
     pose_steps: int = 2  # of them, on the pose alone
     outline_rays: int = 2000
-    outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene
+    outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene, where there are no normals
+    outline_count_normals: float = 100.0  # ... where normals are certain: hair and clothes have outlines that are not the head's
     outline_std: float = 0.01  # units
     outline_width: float = 0.05  # of the robust weight, units: hair and clothes that no head has
-    outline_width_start: float = 4.0  # times that at the first step
+    outline_width_start: float = 4.0  # times that at the first step; 1 where predicted coordinates have placed the head
     normal_rays: int = 2500
     normal_count: float = 300.0
     normal_std: float = 0.15  # length of the difference of unit normals
-    normal_width: float = 0.15
+    normal_width: float = 0.5  # of the robust weight
     scale_std: float = 0.03  # of the log of a head's size against what the rough pose found
     damping: float = 1e-2
 
@@ -99,7 +100,8 @@ class FitConfig:
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
     learning_rate_latent: float = 5e-2  # in standard deviations of the training latents
-    learning_rate_grid: float = 1e-2
+    learning_rate_grid: float = 1e-2  # of the finest grid
+    grid_rate_growth: float = 1.4  # times that from each grid to the next coarser one: what lies far off is reached before it is detailed
     grid_rate_without_normals: float = (
         0.1  # times that where no photo has normals, more with trust in them: outlines and colours alone decide little
     )
@@ -109,7 +111,7 @@ class FitConfig:
     mask_weight: float = 50.0
     normal_weight: float = 1.0
     latent_weight: float = 1e-2
-    smooth_weight: float = 0.2  # of changes to the grids between neighbouring nodes
+    smooth_weight: float = 0.05  # of changes to the grids between neighbouring nodes
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ PRESETS: dict[str, Config] = {
         ),
         rays=RaysConfig(search="field"),
         fit=FitConfig(
-            steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3,
+            steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3, grid_rate_growth=1.0,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
         normals=NormalsConfig(

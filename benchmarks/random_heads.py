@@ -1,6 +1,6 @@
 """Unseen heads with hair, photographed and reconstructed: errors in mm, failures, seconds.
 
-    python benchmarks/random_heads.py --count 10 [--views 1,3,6] [--normals given,predicted] [--source anny] [--hair DIR] [--set ...]
+    python benchmarks/random_heads.py --count 10 [--first 0] [--views 1,3,6] [--normals given,predicted] [--source anny] [--hair DIR] [--set ...]
 
 A failure is no mesh, a value that is not finite, or a face more than 3 mm off (h3ds protocol).
 """
@@ -29,6 +29,7 @@ WORST_MM = 3.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first head, to go on or to share the work")
     parser.add_argument("--views", default="3")
     parser.add_argument("--normals", default="given,predicted")
     parser.add_argument("--source", action="append", help="anny or ict:FILE; several take turns")
@@ -42,7 +43,7 @@ def main() -> None:
     prior, net = load_prior(), load_estimator(None)
     errors: dict[tuple[str, int], list[list[float]]] = {}
     failures: list[str] = []
-    for number in range(options.count):
+    for number in range(options.first, options.first + options.count):
         head = samplers[number % len(samplers)].head(number)
         photos, reference = capture_head(head, size=options.size, views=6, rng=np.random.default_rng([SEED, number]))
         for count in map(int, options.views.split(",")):

@@ -28,7 +28,7 @@ from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
 _GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
-_PHOTOS_PER_BATCH = 3  # share config.rays.per_step; more photos draw more rays
+_PHOTOS = 3  # draw config.rays.per_step; a single one sees its pixels more often all the same, six hardly need twice as many
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
@@ -81,7 +81,7 @@ def fit(
     cache = FieldCache(field, latent, config.rays.cache_resolution)
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
-    rays_per_step = round(config.rays.per_step * max(1.0, bank.photos / _PHOTOS_PER_BATCH))
+    rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
     step = -1  # fit.steps=0 keeps the start
     for step in range(settings.steps):
         # Schedule: falling rates, sharper silhouettes, and (paper) the decoder free from some step on
@@ -92,7 +92,7 @@ def fit(
                 parameter.requires_grad_(decoder_free)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
-            if group["name"] == "grids":  # pose and latent settle first: a silhouette that is off would carve the grids
+            if group["name"] == "grid":  # pose and latent settle first: a silhouette that is off would carve the grids
                 group["lr"] *= min(1.0, (progress + 1.0 / settings.steps) / _GRID_WARM_UP)
         alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, 2.0 * progress)
 
@@ -158,7 +158,10 @@ def _optimizer(
     grid_rate = fit.learning_rate_grid * (fit.grid_rate_without_normals + (1.0 - fit.grid_rate_without_normals) * trust)
     groups = [
         {"name": "code", "params": [code], "lr": fit.learning_rate_latent},
-        {"name": "grids", "params": list(field.grids.parameters()), "lr": grid_rate, "eps": _GRID_EPS},
+        *[
+            {"name": "grid", "params": [grid], "lr": grid_rate * fit.grid_rate_growth**coarser, "eps": _GRID_EPS}
+            for coarser, grid in enumerate(reversed(list(field.grids)))
+        ],
         {"name": "decoder", "params": decoder, "lr": fit.learning_rate_decoder},
         {"name": "pose", "params": head, "lr": config.silhouette.pose_learning_rate},
         {"name": "cameras", "params": cameras, "lr": config.cameras.learning_rate},

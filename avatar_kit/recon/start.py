@@ -10,6 +10,7 @@ McClure (1987), their width narrowed step by step.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +109,8 @@ def solve_start(
     """
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
+    count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
+    config = replace(config, outline_count=count)
     outline = bank.outline(config.outline_rays)
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     scale_weight = config.scale_std**-2

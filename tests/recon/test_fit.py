@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from importlib import resources
@@ -15,9 +16,11 @@ from mesh.test_mesh import Ball
 from avatar_kit import load_prior, load_scene, override, reconstruct
 from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
+from avatar_kit.field.radiance import RadianceField
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon import losses
 from avatar_kit.recon.align import align, from_cameras
+from avatar_kit.recon.fit import _optimizer
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays, shrink
 from avatar_kit.recon.run_folder import write_run
@@ -209,6 +212,14 @@ def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path)
     avatar = read_mesh(tmp_path / "run/avatar.glb")
     assert 0.2 < np.ptp(avatar.vertices[:, 1]) < 0.5  # metres
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_coarser_grids_move_faster() -> None:
+    fitted, pose = copy.deepcopy(load_prior().field), HeadPose(np.eye(4), torch.device("cpu"), None)
+    config = override(PRESETS["fast"], ["fit.learning_rate_grid=0.01", "fit.grid_rate_growth=1.5"])
+    optimizer = _optimizer(config, fitted, torch.nn.Parameter(torch.zeros(3)), pose, RadianceField(config.radiance), 1.0)
+    rates = {len(group["params"][0]): group["lr"] for group in optimizer.param_groups if group["name"] == "grid"}
+    assert rates == pytest.approx({65**3: 0.01, 33**3: 0.015, 17**3: 0.0225})
 
 
 def test_no_steps_leave_the_start() -> None:
