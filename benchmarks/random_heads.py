@@ -1,6 +1,7 @@
 """Unseen heads with hair, photographed and reconstructed: errors in mm, failures, seconds.
 
-    python benchmarks/random_heads.py --count 10 [--first 0] [--views 1,3,6] [--normals given,predicted] [--source anny] [--hair DIR] [--set ...]
+    python benchmarks/random_heads.py --count 10 [--first 0] [--views 1,3,6] [--normals given,predicted] [--source anny] [--hair DIR]
+        [--set ...]
 
 A failure is no mesh, a value that is not finite, or a face more than 3 mm off (h3ds protocol).
 """
