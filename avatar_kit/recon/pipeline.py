@@ -121,9 +121,7 @@ def reconstruct(
     normals = _origin_of_normals(scene)
     rough = align(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device))
-    located = any(photo.coordinates is not None for photo in scene.photos)
-    first = replace(config.start, outline_width_start=1.0) if located else config.start  # outlines far off are hair's and clothes'
-    start = solve_start(bank, prior, rough, first, config.rays, config.cameras)
+    start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)

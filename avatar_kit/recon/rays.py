@@ -77,6 +77,8 @@ class RayBank:
         self.has_normals = bool(known.any())
         self.trust = float(self.rays.confidence[known].mean()) if self.has_normals else 0.0
         """Mean confidence in the normals, 0 where there are none."""
+        self.located = any(photo.coordinates is not None for photo in scene.photos)
+        """Whether predicted coordinates say where the head is: what lies far from it is then hair or clothes."""
 
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""

@@ -110,7 +110,7 @@ def solve_start(
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
     count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
-    config = replace(config, outline_count=count)
+    config = replace(config, outline_count=count, outline_width_start=1.0 if bank.located else config.outline_width_start)
     outline = bank.outline(config.outline_rays)
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     scale_weight = config.scale_std**-2
