@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 ANNY_CACHE_DIR ?= $(CURDIR)/.cache/anny
 export ANNY_CACHE_DIR
+# processes of the tests, one thread each
+JOBS ?= 2
 
 .PHONY: demo test lint format bench clean
 
@@ -13,7 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check --fix .

@@ -133,8 +133,14 @@ def test_usage_errors_exit_2(tmp_path: Path) -> None:
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "avatar_kit_cli.main", "recon", str(DEMO), "--views", "3", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
-    time.sleep(8)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it, and children inherit that
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stderr
+    assert process.stderr.read(1), "it has begun"
+    time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
