@@ -63,7 +63,7 @@ class PriorConfig:
 class RaysConfig:
     """Sampling of rays and the search for their first hit (section 3.2)."""
 
-    per_step: int = 2048  # of three photos; other numbers of photos draw in proportion to their root
+    per_step: int = 1500  # of three photos; other numbers of photos draw in proportion to their root
     inside_share: float = 0.65  # of the rays that start in the masks; the others lie around their outline
     search: str = "grid"  # "grid": on a cached coarse field, then Newton; "field": N_p + N_f samples of the field itself; "sphere": tracing
     coarse: int = 64  # N_p
@@ -96,11 +96,11 @@ class StartConfig:
 class FitConfig:
     """The fit of one head (section 3.2). Lengths in units of 200 mm."""
 
-    steps: int = 110
+    steps: int = 80
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
-    learning_rate_latent: float = 5e-2  # in standard deviations of the training latents
-    learning_rate_grid: float = 1e-2  # of the finest grid
+    learning_rate_latent: float = 6.5e-2  # in standard deviations of the training latents
+    learning_rate_grid: float = 1.3e-2  # of the finest grid
     grid_rate_growth: float = 1.4  # times that from each grid to the next coarser one: what lies far off is reached before it is detailed
     grid_rate_without_normals: float = (
         0.1  # times that where no photo has normals, more with trust in them: outlines and colours alone decide little
@@ -226,7 +226,7 @@ PRESETS: dict[str, Config] = {
             mask_epochs=50, normal_weight=1.0, eikonal_weight=0.1, latent_weight=1e-3, grid_weight=1e-3,
             smooth_weight=0.0,
         ),
-        rays=RaysConfig(search="field"),
+        rays=RaysConfig(per_step=2048, search="field"),
         fit=FitConfig(
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3, grid_rate_growth=1.0,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,

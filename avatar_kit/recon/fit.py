@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from avatar_kit.config import Config
 from avatar_kit.conventions import BOX_MIN
 from avatar_kit.field.head_field import Condition, HeadField
+from avatar_kit.field.moving_nodes import MovingNodes
 from avatar_kit.field.radiance import RadianceField
-from avatar_kit.field.smoothness import FINEST, grid_roughness
+from avatar_kit.field.smoothness import FINEST
 from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
@@ -30,6 +31,7 @@ _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no 
 _GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
 _PHOTOS = 3  # draw config.rays.per_step; a single one sees its pixels more often all the same, six hardly need twice as many
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
+_MOVING_BAND = 0.15  # units: nodes of the finest grids that are further from the starting surface stay as they are
 _CURVE_EVERY = 10  # steps between entries of the loss curve
 
 
@@ -68,7 +70,6 @@ def fit(
     settings, silhouette = config.fit, config.silhouette
     started, device = time.perf_counter(), bank.rays.origins.device
     field = copy.deepcopy(prior.field).to(device)
-    start_grids = [grid.detach().clone() for grid in field.grids]
     mean, basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
     code = nn.Parameter(start.code.to(device, copy=True))
     latent = (mean + basis @ code).detach()
@@ -76,9 +77,12 @@ def fit(
     radiance = RadianceField(config.radiance)
     radiance.initialise(generator)
     radiance.to(device)
-    optimizer = _optimizer(config, field, code, pose, radiance, bank.trust)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    field.requires_grad_(True)
     cache = FieldCache(field, latent, config.rays.cache_resolution)
+    band = _MOVING_BAND if settings.free_decoder_at >= 1 else math.inf  # a free decoder may bring the surface anywhere
+    fine = [MovingNodes(grid, cache.values, band) for grid in list(field.grids)[FINEST]]
+    optimizer = _optimizer(config, field, fine, code, pose, radiance, bank.trust)
+    rates = [group["lr"] for group in optimizer.param_groups]
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
@@ -126,11 +130,15 @@ def fit(
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
         if settings.smooth_weight > 0:
-            terms["smooth"] = grid_roughness(list(field.grids)[FINEST], start_grids[FINEST])
+            terms["smooth"] = sum((nodes.roughness() for nodes in fine), torch.zeros((), device=device))
             loss = loss + settings.smooth_weight * terms["smooth"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        for nodes in fine:
+            nodes.take_gradient()
         optimizer.step()
+        for nodes in fine:
+            nodes.write()
 
         if len(on):
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
@@ -149,18 +157,18 @@ def fit(
 
 
 def _optimizer(
-    config: Config, field: HeadField, code: nn.Parameter, pose: HeadPose, radiance: RadianceField, trust: float
+    config: Config, field: HeadField, fine: list[MovingNodes], code: nn.Parameter, pose: HeadPose, radiance: RadianceField, trust: float
 ) -> torch.optim.Optimizer:
     fit = config.fit
     decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
     head, cameras = ([p for name, p in pose.named_parameters() if name.startswith("camera") == own] for own in (False, True))
-    field.requires_grad_(True)
+    grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
     grid_rate = fit.learning_rate_grid * (fit.grid_rate_without_normals + (1.0 - fit.grid_rate_without_normals) * trust)
     groups = [
         {"name": "code", "params": [code], "lr": fit.learning_rate_latent},
         *[
             {"name": "grid", "params": [grid], "lr": grid_rate * fit.grid_rate_growth**coarser, "eps": _GRID_EPS}
-            for coarser, grid in enumerate(reversed(list(field.grids)))
+            for coarser, grid in enumerate(reversed(grids))
         ],
         {"name": "decoder", "params": decoder, "lr": fit.learning_rate_decoder},
         {"name": "pose", "params": head, "lr": config.silhouette.pose_learning_rate},
