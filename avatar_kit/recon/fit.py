@@ -81,7 +81,8 @@ def fit(
     cache = FieldCache(field, latent, config.rays.cache_resolution)
     band = _MOVING_BAND if settings.free_decoder_at >= 1 else math.inf  # a free decoder may bring the surface anywhere
     fine = [MovingNodes(grid, cache.values, band) for grid in list(field.grids)[FINEST]]
-    optimizer = _optimizer(config, field, fine, code, pose, radiance, bank.trust)
+    grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
+    optimizer = _optimizer(config, field, grids, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
@@ -157,12 +158,11 @@ def fit(
 
 
 def _optimizer(
-    config: Config, field: HeadField, fine: list[MovingNodes], code: nn.Parameter, pose: HeadPose, radiance: RadianceField, trust: float
+    config: Config, field: HeadField, grids: list[nn.Parameter], code: nn.Parameter, pose: HeadPose, radiance: RadianceField, trust: float
 ) -> torch.optim.Optimizer:
     fit = config.fit
     decoder = [parameter for name, parameter in field.named_parameters() if not name.startswith("grids.")]
     head, cameras = ([p for name, p in pose.named_parameters() if name.startswith("camera") == own] for own in (False, True))
-    grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
     grid_rate = fit.learning_rate_grid * (fit.grid_rate_without_normals + (1.0 - fit.grid_rate_without_normals) * trust)
     groups = [
         {"name": "code", "params": [code], "lr": fit.learning_rate_latent},

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from avatar_kit.recon.rays import shrink
-from avatar_kit.render.picture import normal_picture, on_white, picture
+from avatar_kit.render.picture import normal_picture, on_white, picture, pictures
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Array
 
@@ -27,7 +27,7 @@ def preview_sheet(result: Reconstruction, *, most: int = 6) -> Image.Image:
         tiles = [small.image]
         if small.normals is not None:
             tiles.append(normal_picture(small.normals))
-        tiles += [on_white(picture(fine, small.camera, shading)) for shading in ("normals", "clay")]
+        tiles += [on_white(tile) for tile in pictures(fine, small.camera, ("normals", "clay"))]
         tiles.append(on_white(picture(avatar, small.camera, "colors")))
         columns.append(np.concatenate([_square(tile) for tile in tiles], axis=0))
     sheet = np.concatenate(columns, axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from avatar_kit.render.renderer import Renderer, Rendering
@@ -40,12 +42,19 @@ def picture(renderer: Renderer, camera: Camera, shading: str = "clay", *, sample
     Args:
         shading: of `SHADINGS`.
     """
+    return pictures(renderer, camera, (shading,), samples=samples)[0]
+
+
+def pictures(renderer: Renderer, camera: Camera, shadings: Sequence[str], *, samples: int = 2) -> list[Array]:
+    """One `picture` in each of several shadings, from the same rays."""
     seen = renderer.render(resized(camera, camera.width * samples, camera.height * samples))
     blocks = (camera.height, samples, camera.width, samples)
-    covered = seen.mask.reshape(blocks).astype(float)
-    colors = (SHADINGS[shading](seen) * seen.mask[..., None]).reshape(*blocks, 3).sum((1, 3))
-    count = covered.sum((1, 3))
-    return np.concatenate([colors / np.maximum(count, 1)[..., None], count[..., None] / samples**2], axis=-1)
+    count = seen.mask.reshape(blocks).astype(float).sum((1, 3))
+    found = []
+    for shading in shadings:
+        colors = (SHADINGS[shading](seen) * seen.mask[..., None]).reshape(*blocks, 3).sum((1, 3))
+        found.append(np.concatenate([colors / np.maximum(count, 1)[..., None], count[..., None] / samples**2], axis=-1))
+    return found
 
 
 def on_white(rgba: Array) -> Array:

@@ -138,7 +138,7 @@ class RayCaster:
     """One ray per pixel, by Warp, on any device."""
 
     def __init__(self, mesh: Mesh, device: str) -> None:
-        self._queries = MeshQueries(mesh, device)
+        self._queries = MeshQueries(mesh, device, signs=False)
 
     def hits(self, camera: Camera) -> Hits:
         """First hits of the rays through the middles of all pixels, row by row."""

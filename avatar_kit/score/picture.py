@@ -22,7 +22,7 @@ def error_sheet(result: Reconstruction, reference: Reference, *, most: int = 3) 
     """A row a photo: the photo, the mesh in clay and in its colours, the true surface coloured by its distance to it."""
     unit = result.scene.mm_per_world_unit
     truth = reference.mesh
-    distance = MeshQueries(result.mesh).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices))).distance.numpy() * unit
+    distance = MeshQueries(result.mesh, signs=False).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices))).distance.numpy() * unit
     colored = colored_by_distance(truth, distance, _WORST_MM)
     made, true = Renderer(result.mesh, device=result.device), Renderer(colored, device=result.device)
     columns = []

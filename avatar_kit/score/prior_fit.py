@@ -155,7 +155,7 @@ def _nose(fitted: MeshFit) -> Array:
 
 
 def _distance(points: Array, surface: Mesh) -> Array:
-    return MeshQueries(surface).closest(torch.from_numpy(np.ascontiguousarray(points))).distance.numpy()
+    return MeshQueries(surface, signs=False).closest(torch.from_numpy(np.ascontiguousarray(points))).distance.numpy()
 
 
 def _summary(distance_mm: Array) -> dict[str, float]:
