@@ -143,7 +143,7 @@ def fit(
 
         if len(on):
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
-        if (step + 1) % config.rays.refresh_every == 0 and config.rays.search == "grid":
+        if (step + 1) % config.rays.refresh_every == 0 and step + 1 < settings.steps and config.rays.search == "grid":
             cache.refresh(latent.detach())
         if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
             curve.append({"step": step, "seconds": time.perf_counter() - started, "terms": {k: v.detach() for k, v in terms.items()}})
