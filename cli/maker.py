@@ -180,6 +180,8 @@ class _progress:
         return self._on_step
 
     def _on_step(self, step: int, state: dict[str, Any]) -> None:
+        if step == 0:
+            self._bar.unpause()  # what came before the fit says nothing about the time left
         self._bar.update()
         if step % 20 == 0:
             normal = float(state["terms"]["normal"].detach())
