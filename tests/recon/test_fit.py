@@ -217,7 +217,8 @@ def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path)
 def test_coarser_grids_move_faster() -> None:
     fitted, pose = copy.deepcopy(load_prior().field), HeadPose(np.eye(4), torch.device("cpu"), None)
     config = override(PRESETS["fast"], ["fit.learning_rate_grid=0.01", "fit.grid_rate_growth=1.5"])
-    optimizer = _optimizer(config, fitted, list(fitted.grids), torch.nn.Parameter(torch.zeros(3)), pose, RadianceField(config.radiance), 1.0)
+    code, radiance = torch.nn.Parameter(torch.zeros(3)), RadianceField(config.radiance)
+    optimizer = _optimizer(config, fitted, list(fitted.grids), code, pose, radiance, 1.0)
     rates = {len(group["params"][0]): group["lr"] for group in optimizer.param_groups if group["name"] == "grid"}
     assert rates == pytest.approx({65**3: 0.01, 33**3: 0.015, 17**3: 0.0225})
 
