@@ -12,13 +12,12 @@ FINEST = slice(-2, None)
 """The grids that are kept smooth; coarser ones have samples everywhere."""
 
 
-def grid_roughness(grids: Sequence[Tensor], before: Sequence[Tensor] | None = None) -> Tensor:
-    """Roughness of `grids`, each (nodes, F), or of what was added to them since `before`, summed; a scalar."""
+def grid_roughness(grids: Sequence[Tensor]) -> Tensor:
+    """Roughness of `grids`, each (nodes, F), summed; a scalar."""
     total = torch.zeros((), device=grids[0].device if grids else None)
-    for at, grid in enumerate(grids):
-        values = grid if before is None else grid - before[at]
-        nodes = round(len(values) ** (1 / 3))
-        total = total + smoothness_loss(values.reshape(nodes, nodes, nodes, -1))
+    for grid in grids:
+        nodes = round(len(grid) ** (1 / 3))
+        total = total + smoothness_loss(grid.reshape(nodes, nodes, nodes, -1))
     return total
 
 
