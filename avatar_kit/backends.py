@@ -59,6 +59,11 @@ TABLE: dict[str, tuple[Backend, ...]] = {
     "onnx": (Backend("onnxruntime", ("onnxruntime", "InferenceSession"), ("cpu", "cuda"), "MIT", "pip install onnxruntime"),),
 }
 
+_WORDS = {
+    "extract": "extract meshes", "chamfer": "measure distances", "render": "draw meshes", "query": "query grids",
+    "usd": "write USD files", "heic": "read HEIC photos", "onnx": "run ONNX networks",
+}  # fmt: skip
+
 
 @functools.cache
 def why_not(module: str, attribute: str) -> str | None:
@@ -96,7 +101,7 @@ def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
     candidates = [b for b in TABLE[operation] if asked in (None, b.name)]
     if not candidates:
         known = ", ".join(b.name for b in TABLE[operation])
-        raise BackendMissing(f"--backend {asked}: cannot {operation}. Backends that can: {known}.")
+        raise BackendMissing(f"--backend {asked}: cannot {_WORDS[operation]}. Backends that can: {known}.")
     reasons = []
     for backend in candidates:
         if asked is None and device in backend.asked_only:
@@ -105,7 +110,7 @@ def pick(operation: str, device: str = "cpu", asked: str | None = None) -> str:
         if reason is None:
             return backend.name
         reasons.append(f"{backend.name}: {reason}")
-    raise BackendMissing(f"nothing can {operation} on {device}. " + "; ".join(reasons) + ".")
+    raise BackendMissing(f"nothing that is installed can {_WORDS[operation]} on {device}. " + "; ".join(reasons) + ".")
 
 
 def pick_device(asked: str) -> str:

@@ -46,7 +46,7 @@ class PriorConfig:
 
     epochs: tuple[int, int, int] = (140, 110, 300)  # of the stages Z4, Z5 and Z6
     heads_per_step: int = 8
-    points_per_head: int = 512  # space samples; as many surface samples go with every second step's
+    points_per_head: int = 512  # space samples; a quarter as many surface samples go with them
     learning_rate: float = 2e-3
     decay_epochs: int = 0  # halve the rate every so many epochs; 0: cosine to a twentieth over the whole training
     freeze_earlier: bool = False  # each stage trains its grid alone, as in the paper
@@ -238,6 +238,9 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 
 
+PLAIN_PRESETS = {name: dataclasses.replace(preset, cameras=PLAIN_CAMERAS) for name, preset in PRESETS.items()}
+"""For plain photos: what the user sets of the cameras is set on top of these."""
+
 WITHOUT_PRIOR = ("start.steps=0", "silhouette.pose_learning_rate=0", "fit.free_decoder_at=0", "fit.learning_rate_decoder=0.001")
 """Of a fit that starts from a sphere: nothing but the alignment knows where the head is, and all of the field is free."""
 
@@ -252,9 +255,13 @@ def override(config: Config, assignments: typing.Iterable[str]) -> Config:
         name, equals, text = assignment.partition("=")
         stage_name, dot, setting = name.strip().partition(".")
         known = settings()
-        if not equals or not dot or name.strip() not in known:
+        if not equals:
+            raise ValueError(f"--set {assignment}: lacks a value. Write STAGE.FIELD=VALUE, such as fit.steps=200.")
+        if not dot or name.strip() not in known:
             close = difflib.get_close_matches(name.strip(), known, n=1)
-            hint = f" Did you mean {close[0]}?" if close else f" Settings: {', '.join(known)}."
+            stages = sorted({setting.partition(".")[0] for setting in known})
+            of_stage = [setting for setting in known if setting.startswith(f"{stage_name}.")]
+            hint = f" Did you mean {close[0]}?" if close else f" There are {', '.join(of_stage) or '.*, '.join(stages) + '.*'}."
             raise ValueError(f"--set {assignment}: unknown setting {name.strip()!r}.{hint}")
         stage = getattr(config, stage_name)
         value = _parse(text.strip(), known[name.strip()], assignment)
@@ -278,8 +285,13 @@ def _parse(text: str, kind: Any, assignment: str) -> Any:
             if Ellipsis not in typing.get_args(kind) and len(values) != len(fixed):
                 raise ValueError(text)
             return values
-        return kind(text)
+        value = kind(text)
+        if kind in (int, float) and not value >= 0:
+            raise ValueError(text)
+        return value
     except (ValueError, KeyError) as error:
+        if kind in (int, float):
+            raise ValueError(f"--set {assignment}: {text!r} is no {'whole number' if kind is int else 'number'} from 0 on.") from error
         wanted = getattr(kind, "__name__", str(kind))
         raise ValueError(f"--set {assignment}: {text!r} is not a value of type {wanted}.") from error
 

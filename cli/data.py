@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 
 import click
-from avatar_kit_cli.options import check_output
+from avatar_kit_cli.options import check_folder, positive
+
+_SCENE_PARTS = ("image", "mask", "normal", "regions", "cameras.npz", "views.json", "full_head.obj", "landmarks.txt")
 
 
 @click.group()
@@ -16,7 +18,7 @@ def data() -> None:
 
 @data.command()
 @click.option("--source", default="anny", show_default=True, help="anny, ict:FILE or folder:DIR.")
-@click.option("--count", default=12, show_default=True)
+@click.option("--count", default=12, show_default=True, type=click.IntRange(1))
 @click.option("--hair", type=click.Path(path_type=Path), help="A folder of MakeHuman hair styles (*.obj).")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--seed", default=0, show_default=True)
@@ -32,34 +34,35 @@ def heads(source: str, count: int, hair: Path | None, out: Path, seed: int, over
     from avatar_kit.mesh.files import write_mesh
     from avatar_kit.render.sheet import contact_sheet
     from avatar_kit.types import Mesh
+    from avatar_kit.whole_folder import whole_folder
 
-    check_output(out, overwrite)
+    check_folder(out, overwrite, ("*.ply", "heads.json", "sheet.png"), inputs=_read(source, hair))
     sampler = HeadSampler(open_source(source), seed=seed, makehuman_hair=hair)
-    out.mkdir(parents=True, exist_ok=True)
     made, notes = [], {}
-    for index in tqdm(range(count), unit="head"):
-        head = sampler.head(index)
-        mesh = head.mesh
-        write_mesh(out / f"{head.name}.ply", Mesh(mesh.vertices * MM_PER_UNIT, mesh.faces))
-        notes[head.name] = {
-            "attributes": head.attributes, "parts": {name: len(part.faces) for name, part in head.parts.items()},
-            "landmarks": {name: (point * MM_PER_UNIT).round(3).tolist() for name, point in head.landmarks.items()},
-        }  # fmt: skip
-        made.append(mesh)
-    (out / "heads.json").write_text(json.dumps(notes, indent=1))
-    contact_sheet(made).save(out / "sheet.png", optimize=True)
+    with whole_folder(out) as part:
+        for index in tqdm(range(count), unit="head"):
+            head = sampler.head(index)
+            mesh = head.mesh
+            write_mesh(part / f"{head.name}.ply", Mesh(mesh.vertices * MM_PER_UNIT, mesh.faces))
+            notes[head.name] = {
+                "attributes": head.attributes, "parts": {name: len(piece.faces) for name, piece in head.parts.items()},
+                "landmarks": {name: (point * MM_PER_UNIT).round(3).tolist() for name, point in head.landmarks.items()},
+            }  # fmt: skip
+            made.append(mesh)
+        (part / "heads.json").write_text(json.dumps(notes, indent=1))
+        contact_sheet(made).save(part / "sheet.png", optimize=True)
     click.echo(out / "sheet.png")
 
 
 @data.command()
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--source", default="anny", show_default=True, help="anny, ict:FILE or folder:DIR.")
-@click.option("--index", default=0, show_default=True, help="Which head of the source.")
+@click.option("--index", default=0, show_default=True, type=click.IntRange(0), help="Which head of the source.")
 @click.option("--hair", type=click.Path(path_type=Path), help="A folder of MakeHuman hair styles (*.obj).")
-@click.option("--size", default=512, show_default=True, help="Pixels along each side.")
+@click.option("--size", default=512, show_default=True, type=click.IntRange(32), help="Pixels along each side.")
 @click.option("--views", default=8, show_default=True, type=click.IntRange(1, 8))
 @click.option("--normal-bits", type=click.Choice(["8", "16"]), default="16", show_default=True, help="Of the normal maps.")
-@click.option("--part-faces", type=int, help="Simplify hair and clothes to at most this many triangles each.")
+@click.option("--part-faces", type=click.IntRange(4), help="Simplify hair and clothes to at most this many triangles each.")
 @click.option("--normals-only", is_flag=True, help="TARGET is a scene with its truth: add normal maps to it.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Of --normals-only.")
 @click.option("--backend", type=click.Choice(["warp", "nvdiffrast"]), help="Render with this one.  [default: the fastest that works]")
@@ -85,7 +88,7 @@ def capture(
     from avatar_kit.heads.sampler import HeadSampler, open_source
     from avatar_kit.heads.surgery import simplified
 
-    check_output(target, overwrite)
+    check_folder(target, overwrite, _SCENE_PARTS, inputs=_read(source, hair))
     head = HeadSampler(open_source(source), seed=seed, makehuman_hair=hair).head(index)
     if part_faces:
         head = dataclasses.replace(head, parts={name: simplified(part, part_faces) for name, part in head.parts.items()})
@@ -99,8 +102,11 @@ def capture(
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The scene folder to write.")
 @click.option("--images", type=click.Path(path_type=Path), help="The photos of a COLMAP model.  [default: images/ beside it]")
-@click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png, white on the subject.  [default: predicted]")
-@click.option("--mm-per-unit", type=float, help="Millimetres of one unit of the cameras.  [default: from the size of the head]")
+@click.option("--masks", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="A folder with NAME.png, white on the subject.  [default: predicted]")  # fmt: skip
+@click.option(
+    "--mm-per-unit", type=float, callback=positive, help="Millimetres of one unit of the cameras.  [default: from the size of the head]"
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--overwrite", is_flag=True)
 def convert(
@@ -108,7 +114,7 @@ def convert(
 ) -> None:
     """Make a scene folder of SOURCE: a transforms.json (nerfstudio, instant-ngp) or a COLMAP model, text or binary.
 
-    Photos are undistorted, masks predicted where none are given, and the cameras brought to millimetres.
+    Photos are undistorted and turned upright, masks predicted where none are given, and the cameras brought to millimetres.
     """
     from tqdm import tqdm
 
@@ -118,11 +124,17 @@ def convert(
     from avatar_kit.scene.h3ds import write_scene
     from avatar_kit.scene.posed_files import read_posed
 
-    check_output(out, overwrite)
+    check_folder(out, overwrite, _SCENE_PARTS, inputs=[path for path in (source, images, masks) if path])
     files = read_posed(source, images)
     net = load_estimator(None, device=pick_device(device))
     with tqdm(total=len(files), unit="photo", leave=False) as bar:
         photos, unit = convert_files(files, net, masks=masks, mm_per_unit=mm_per_unit, on_photo=lambda: bar.update())
-    write_scene(out, [dataclasses.replace(photo, normals=None) for photo in photos], notes={"units": "mm", "mm_per_source_unit": unit})
+    write_scene(out, photos, notes={"units": "mm", "mm_per_source_unit": unit})
     click.echo(f"{len(photos)} of {len(files)} photos; one unit of the cameras is {unit:.4g} mm", err=True)
     click.echo(out)
+
+
+def _read(source: str, hair: Path | None) -> list[Path]:
+    """The files and folders that heads come from."""
+    _, colon, file = source.partition(":")
+    return [Path(file)] * bool(colon) + [hair] * (hair is not None)

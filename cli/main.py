@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 _COMMANDS = {
     "demo": ("avatar_kit_cli.recon", "demo", "Reconstruct a bundled head: six photos -> avatar and its error in millimetres."),
-    "recon": ("avatar_kit_cli.recon", "recon", "Reconstruct the head of a scene of posed photos."),
+    "recon": ("avatar_kit_cli.recon", "recon", "Photos of one head, with cameras or without -> mesh and avatar."),
     "eval": ("avatar_kit_cli.eval", "evaluate", "Score a mesh or a run against the truth."),
     "render": ("avatar_kit_cli.render", "render", "Show a head turning: an animation, or its views side by side."),
     "prior": ("avatar_kit_cli.prior", "prior", "Train the head prior, or look inside one."),
@@ -18,6 +19,9 @@ _COMMANDS = {
     "data": ("avatar_kit_cli.data", "data", "Make heads; photograph a head."),
     "doctor": ("avatar_kit_cli.doctor", "doctor", "Versions, devices, backends and why one is missing."),
 }
+
+
+_OF_THE_MACHINE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # no permission, no room: nothing to trace
 
 
 class _LazyGroup(click.Group):
@@ -38,12 +42,10 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")  # `main` looks for it
 @click.version_option(package_name="avatar-kit")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli() -> None:
     """Photos in, 3D head out."""
-    ctx.obj = {"debug": debug}
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -72,7 +74,8 @@ def _exit_code(error: Exception) -> int | None:
     from avatar_kit.backends import BackendMissing
     from avatar_kit.types import InputError
 
-    return 3 if isinstance(error, InputError) else 4 if isinstance(error, BackendMissing) else None
+    bad_input = isinstance(error, InputError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE)
+    return 3 if bad_input else 4 if isinstance(error, BackendMissing) else None
 
 
 if __name__ == "__main__":

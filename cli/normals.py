@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from avatar_kit_cli.options import check_output, resolve_config
+from avatar_kit_cli.options import check_additions, resolve_config
 
 from avatar_kit.config import PRESETS
 
@@ -114,7 +114,11 @@ def _counts(text: str | None, stages: int) -> tuple[int, ...]:
 @_weights
 @_axes
 @_device
-@click.option("--masks", type=click.Path(path_type=Path), help="A folder with NAME.png (white on the subject) for each photo.")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder with NAME.png (white on the subject) for each photo.",
+)
 @click.option("--flips/--no-flips", default=True, show_default=True, help="Average with the mirrored photo: better, twice the time.")
 @click.option("--overwrite", is_flag=True)
 def predict(
@@ -138,7 +142,7 @@ def predict(
     from avatar_kit.scene.h3ds import write_normal_map
     from avatar_kit.scene.photo_file import read_mask, read_photo
 
-    check_output(out, overwrite)
+    check_additions(out, overwrite)
     stems = [photo.stem for photo in photos]
     if len(set(stems)) < len(stems):
         raise click.UsageError("two photos have the same name without its ending; their results would overwrite each other.")
@@ -204,7 +208,7 @@ def pairs(
 
     from avatar_kit.normals.shards import write_shards
 
-    check_output(out, overwrite)
+    check_additions(out, overwrite)
     with tqdm(total=count, unit="pair") as bar:
         write_shards(_request(seed, sources, hair, skins, without).open(size), count=count, out=out, on_pair=lambda *_: bar.update())
     click.echo(out)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import click
 
-from avatar_kit.config import PRESETS, Config, override
+from avatar_kit.config import PLAIN_PRESETS, PRESETS, Config, override
 
 
 def preset_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,19 +25,90 @@ def preset_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def resolve_config(preset: str, overrides: tuple[str, ...]) -> Config:
-    """The preset with its overrides; a wrong one is a usage error."""
+def resolve_config(preset: str, overrides: tuple[str, ...], *, plain: bool = False) -> Config:
+    """The preset, that for plain photos if asked for, with its overrides; a wrong one is a usage error."""
     try:
-        return override(PRESETS[preset], overrides)
+        return override((PLAIN_PRESETS if plain else PRESETS)[preset], overrides)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
 
-def check_output(out: Path, overwrite: bool) -> None:
-    """Refuse to replace a result that is already there."""
-    contact = {"photos.json", "photos.png"}  # of `recon --check`: the result joins them
-    if out.exists() and not overwrite and (not out.is_dir() or {file.name for file in out.iterdir()} - contact):
+def refuse_field(overrides: tuple[str, ...]) -> None:
+    """Refuse --set field.* where the field comes with a prior, which is as it was trained."""
+    for text in overrides:
+        if text.strip().startswith("field."):
+            raise click.UsageError(
+                f"--set {text}: the field is the prior's. Train one that has it: avatar-kit prior train --set {text} ..."
+            )
+
+
+def need_network(path: Path, network: str | None) -> None:
+    """Refuse plain photos without the network."""
+    if network is None:
+        raise click.UsageError(f"{path}: plain photos need the network that finds heads. Leave --normals none out, or add cameras.npz.")
+
+
+def positive(_context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """A number above 0, or none; also refuses what is no number at all (NaN)."""
+    if value is not None and not value > 0:
+        raise click.BadParameter(f"{value} is not above 0.", param=parameter)
+    return value
+
+
+def check_file(out: Path, overwrite: bool, endings: Sequence[str] = ()) -> None:
+    """Refuse a file that cannot be written, to replace one that is already there, and a folder in any case.
+
+    Args:
+        endings: of its name, one of which it must have; none for any.
+    """
+    if endings and out.suffix.lower() not in endings:
+        raise click.UsageError(f"{out}: its name must end in {' or '.join(endings)}.")
+    if out.is_dir():
+        raise click.UsageError(f"{out} is a folder. Give the name of a file.")
+    if out.exists() and not overwrite:
         raise click.UsageError(f"{out} already exists. Give --overwrite to replace it, or another --out.")
+    _check_place(out)
+
+
+def check_folder(out: Path, overwrite: bool, parts: Sequence[str], *, joins: Sequence[str] = (), inputs: Sequence[Path] = ()) -> None:
+    """Refuse to replace a folder that is a result already, and in any case one that is, or holds, anything else.
+
+    Args:
+        parts: what a result's folder may hold, as patterns of names.
+        joins: of them, those that a result may join.
+        inputs: what the command reads.
+    """
+    for kept in (Path.cwd(), *inputs):
+        if kept.resolve().is_relative_to(out.resolve()):
+            raise click.UsageError(f"{out} would be replaced whole, and {kept} is in it. Give another --out.")
+    _check_place(out)
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise click.UsageError(f"{out} is a file. Give the name of a folder.")
+    names = {file.name for file in out.iterdir()}
+    if foreign := sorted(name for name in names if not any(fnmatch(name, part) for part in parts)):
+        raise click.UsageError(f"{out} holds {foreign[0]}, which is no part of such a result, and is not replaced. Give another --out.")
+    if names - set(joins) and not overwrite:
+        raise click.UsageError(f"{out} already exists. Give --overwrite to replace it, or another --out.")
+
+
+def check_additions(out: Path, overwrite: bool) -> None:
+    """Refuse to write into a folder that holds something, unless its files may be replaced one by one."""
+    _check_place(out)
+    if out.exists() and not out.is_dir():
+        raise click.UsageError(f"{out} is a file. Give the name of a folder.")
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise click.UsageError(f"{out} already holds files. Give --overwrite to replace those of the same names, or another --out.")
+
+
+def _check_place(out: Path) -> None:
+    """Refuse, before minutes are spent, what cannot be written."""
+    there = next(parent for parent in out.resolve().parents if parent.exists())
+    if not there.is_dir():
+        raise click.UsageError(f"{out} cannot be written: {there} is a file, not a folder. Give another --out.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"{out} cannot be written: there is no permission to write in {there}. Give another --out.")
 
 
 def parse_view_ids(text: str | None) -> list[int] | None:
@@ -43,9 +116,12 @@ def parse_view_ids(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        ids = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise click.UsageError(f"views {text!r}: expected numbers separated by commas, such as 0,2,3.") from error
+    if len(set(ids)) < len(ids):
+        raise click.UsageError(f"views {text!r}: each counts once. Name every photo once.")
+    return ids
 
 
 def parse_yaws(text: str | None) -> list[float] | None:

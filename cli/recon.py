@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 from avatar_kit_cli.maker import Maker, PhotoHints
-from avatar_kit_cli.options import check_output, parse_view_ids, parse_yaws, preset_options, resolve_config
+from avatar_kit_cli.options import check_folder, parse_view_ids, parse_yaws, positive, preset_options, refuse_field, resolve_config
 
+_CONTACT = ("photos.json", "photos.png")  # of --check: the result joins them
+_PARTS = (*_CONTACT, "mesh.ply", "avatar.*", "preview.png", "errors.png", "report.*", "fit.safetensors")
 _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
 
 
@@ -23,13 +25,19 @@ _EXTRACTOR = {"warp": "warp", "kaolin": "flexicubes"}
               help="Network that predicts normals where the scene has none; default: the shipped one.")  # fmt: skip
 @click.option("--refine-cameras/--keep-cameras", default=None,
               help="Move the cameras too, a little, so that the photos agree.  [default: only those of plain photos]")  # fmt: skip
-@click.option("--masks", type=click.Path(path_type=Path), help="Of plain photos: a folder with NAME.png, white on the subject.")
-@click.option("--focal-mm", type=float, help="Of plain photos: focal length, 35 mm equivalent.  [default: EXIF, else estimated]")
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Of plain photos: a folder with NAME.png, white on the subject.",
+)
+@click.option(
+    "--focal-mm", type=float, callback=positive, help="Of plain photos: focal length, 35 mm equivalent.  [default: EXIF, else estimated]"
+)
 @click.option("--person", type=click.IntRange(1), help="Of plain photos with several people: which, counted from the largest.")
 @click.option("--yaw", metavar="DEG,...", help="Of plain photos: roughly from where each was taken, in the order of their names: "
               "0 is frontal, positive sees the subject's left side (the nose points to the picture's left), e.g. 0,45,-45.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Of plain photos: write photos.json and photos.png, what was understood, and stop.")
-@click.option("--seconds", type=float, default=math.inf, help="Budget of the fit.")
+@click.option("--seconds", type=float, default=math.inf, callback=positive, help="Budget of the fit.")
 @click.option("--backend", type=click.Choice(["warp", "kaolin"]), help="Extract the mesh with this one.  [default: the fastest that works]")
 @click.option("--usd", is_flag=True, help="Write avatar.usdc too (needs usd-core).")
 @click.option("--resume", is_flag=True, help="Keep results that are finished, make the others.")
@@ -49,27 +57,34 @@ def recon(
     first: they show which head, mask and cameras were found.
     """
     ids = parse_view_ids(view_ids)
+    if views and ids:
+        raise click.UsageError("--views and --view-ids both say which photos to use. Give one of them.")
     outs = _outputs(scenes, out)
     for each in outs:
-        if not resume:
-            check_output(each, overwrite)
+        if not (resume and _finished(each)):
+            check_folder(each, overwrite or resume, _PARTS, joins=_CONTACT, inputs=scenes)
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
     if prior_file == "none":
         from avatar_kit.config import WITHOUT_PRIOR
 
         overrides = (*WITHOUT_PRIOR, *overrides)
-    config = resolve_config(preset, overrides)
+    else:
+        refuse_field(overrides)
+    config, plain_config = (resolve_config(preset, overrides, plain=plain) for plain in (False, True))
     if usd:
         from avatar_kit.backends import pick
 
         pick("usd")  # before minutes are spent
     hints = PhotoHints(masks, focal_mm, person, parse_yaws(yaw), check)
     network = None if normal_net == "none" else normal_net
-    maker = Maker(prior_file, network, seconds, preset, config, device, seed, usd=usd, hints=hints, refine_cameras=refine_cameras)
+    maker = Maker(
+        prior_file, network, seconds, preset, config, device, seed,
+        usd=usd, hints=hints, refine_cameras=refine_cameras, plain_config=plain_config,
+    )  # fmt: skip
     failures: list[Exception] = []
     for scene, each in zip(scenes, outs, strict=True):
-        if resume and (each / "report.json").is_file():
+        if resume and _finished(each):
             click.echo(f"{each}: finished already", err=True)
             continue
         try:
@@ -94,6 +109,10 @@ def _outputs(scenes: tuple[Path, ...], out: Path) -> list[Path]:
     return [out / name for name in names]
 
 
+def _finished(out: Path) -> bool:
+    return (out / "report.json").is_file()
+
+
 def _input_error() -> type[Exception]:
     from avatar_kit.types import InputError
 
@@ -109,8 +128,9 @@ def demo(out: Path, views: int, overwrite: bool, preset: str, overrides: tuple[s
     """Reconstruct the bundled head, which the prior never saw, and print its error in millimetres."""
     from importlib import resources
 
-    check_output(out, overwrite)
+    check_folder(out, overwrite, _PARTS)
     scene = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
+    refuse_field(overrides)
     maker = Maker("default", None, math.inf, preset, resolve_config(preset, overrides), device, seed)
     for path in maker.make(scene, out, views, None):
         click.echo(path)

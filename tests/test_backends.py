@@ -15,7 +15,7 @@ def test_every_operation_has_a_backend_on_a_cpu() -> None:
 
 
 def test_a_forced_backend_that_cannot_says_why() -> None:
-    with pytest.raises(BackendMissing, match=r"nothing can render on cpu\. nvdiffrast: works on cuda only"):
+    with pytest.raises(BackendMissing, match=r"nothing that is installed can draw meshes on cpu\. nvdiffrast: works on cuda only"):
         pick("render", "cpu", "nvdiffrast")
     with pytest.raises(BackendMissing, match="Backends that can: kaolin, warp"):
         pick("extract", "cpu", "blender")

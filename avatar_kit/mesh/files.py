@@ -17,6 +17,8 @@ from avatar_kit.types import InputError, Mesh, Texture
 if TYPE_CHECKING:
     import trimesh
 
+_MESHES = (".ply", ".obj", ".glb", ".stl")
+
 
 def read_mesh(file: Path) -> Mesh:
     """Any mesh file that trimesh reads, vertices in the file's order and unit.
@@ -27,7 +29,9 @@ def read_mesh(file: Path) -> Mesh:
     import trimesh
 
     if not file.is_file():
-        raise InputError(f"{file}: no such file. Give a mesh (.ply, .obj, .glb, .stl) or a run's folder.")
+        raise InputError(f"{file}: no such file. Give a mesh ({', '.join(_MESHES)}) or a run's folder.")
+    if file.suffix.lower().removeprefix(".") not in trimesh.available_formats():
+        raise InputError(f"{file}: is no mesh by its name. Give {', '.join(_MESHES)} or a run's folder.")
     try:
         loaded = trimesh.load_mesh(file, process=False, maintain_order=True)
     except Exception as error:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.photos.scene import PlainScene
 from avatar_kit.photos.understand import Understood
-from avatar_kit.render.picture import normal_picture, picture
+from avatar_kit.render.picture import in_square, normal_picture, picture
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import resized
 from avatar_kit.types import Mesh
@@ -68,10 +68,4 @@ def _column(seen: Understood, renderer: Renderer) -> np.ndarray:
     head = picture(renderer, resized(photo.camera, *size), "clay", samples=1)
     over = image + head[..., 3:] * 0.65 * (head[..., :3] - image)
     text = np.ones((_LINE_PX, _TILE_PX, 3))
-    return np.concatenate([_square(marked), text, _square(normals), _square(over)])
-
-
-def _square(tile: np.ndarray) -> np.ndarray:
-    out = np.ones((_TILE_PX, _TILE_PX, 3))
-    out[: tile.shape[0], : tile.shape[1]] = tile
-    return out
+    return np.concatenate([in_square(marked, _TILE_PX), text, in_square(normals, _TILE_PX), in_square(over, _TILE_PX)])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from avatar_kit.mesh.files import write_mesh
 from avatar_kit.mesh.usd import write_usd
 from avatar_kit.recon.preview import preview_sheet
 from avatar_kit.types import Array, Mesh
+from avatar_kit.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +33,7 @@ def write_run(
     texts: Mapping[str, str] | None = None,
     usd: bool = False,
 ) -> list[Path]:
-    """Write a run's folder whole or not at all: it is made beside `out` and moved there.
+    """Write a run's folder whole or not at all; it replaces `out`.
 
     Args:
         extra: entries to add to report.json.
@@ -48,10 +47,7 @@ def write_run(
     pictures = pictures or {}
     if "preview.png" not in pictures:
         pictures = {"preview.png": preview_sheet(result), **pictures}
-    part, before = out.with_name(out.name + ".part"), out.with_name(out.name + ".before")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole_folder(out) as part:
         write_mesh(part / "mesh.ply", result.mesh)
         write_mesh(part / "avatar.glb", upright_in_metres(result.avatar, result))
         if usd:
@@ -63,12 +59,6 @@ def write_run(
         report = result.report() | (extra or {})
         (part / "report.json").write_text(json.dumps(report, indent=1))
         _write_fit(part / "fit.safetensors", result)
-        if out.exists():
-            os.replace(out, before)
-        os.replace(part, out)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     names = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *pictures, *(texts or {})]
     files = [*dict.fromkeys(names), *["avatar.usdc"] * usd]
     return [out / name for name in files]

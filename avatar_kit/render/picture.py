@@ -60,3 +60,12 @@ def pictures(renderer: Renderer, camera: Camera, shadings: Sequence[str], *, sam
 def on_white(rgba: Array) -> Array:
     """A picture with coverage (H, W, 4) over white, (H, W, 3)."""
     return rgba[..., :3] * rgba[..., 3:] + 1 - rgba[..., 3:]
+
+
+def in_square(tile: Array, size: int) -> Array:
+    """A picture (H, W, 3) of at most `size` pixels in the middle of a white square, (size, size, 3)."""
+    out = np.ones((size, size, 3))
+    height, width = tile.shape[:2]
+    top, left = (size - height) // 2, (size - width) // 2
+    out[top : top + height, left : left + width] = tile
+    return out

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +26,7 @@ from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.protocols import FACE_RADIUS_MM
 from avatar_kit.types import Array, InputError, Mesh
+from avatar_kit.whole_folder import whole_folder
 
 _POINTS = 40_000  # on the true surface, evenly
 _WORST_MM = 2.0  # the error that is drawn as the end of the scale
@@ -120,22 +119,13 @@ def fit_table(scored: FitScores) -> str:
 
 def write_fit(out: Path, fitted: MeshFit, scored: FitScores, notes: Mapping[str, Any]) -> list[Path]:
     """Write fit.png, latent.ply and grids.ply (mm, head frame) and fit.json (scores and `notes`), whole or not at all."""
-    part, before = out.with_name(out.name + ".part"), out.with_name(out.name + ".before")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with whole_folder(out) as part:
         fit_sheet(fitted, scored).save(part / "fit.png", optimize=True)
         for file, name in (("latent.ply", "latent"), ("grids.ply", "latent_and_grids")):
             surface = scored.surfaces[name]
             write_mesh(part / file, replace(surface, vertices=surface.vertices * MM_PER_UNIT))
         content = {**notes, "notes": list(fitted.notes), "mm_per_head_unit": round(scored.mm_per_head_unit, 3), "scores": scored.scores}
         (part / "fit.json").write_text(json.dumps(content, indent=1) + "\n")
-        if out.exists():
-            os.replace(out, before)
-        os.replace(part, out)
-        shutil.rmtree(before, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return [out / name for name in ("fit.png", "latent.ply", "grids.ply", "fit.json")]
 
 

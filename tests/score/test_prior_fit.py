@@ -128,4 +128,4 @@ def test_the_command_writes_a_folder(ball_prior: Path, tmp_path: Path, capsys: p
     with pytest.raises(SystemExit) as refused:
         main(command)
     assert refused.value.code == 2
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
