@@ -75,8 +75,8 @@ def main() -> None:
         for view in choose_views(folder, 3):
             enlarge(folder.images[view], photos / f"{folder.images[view].stem}.jpg")
         net = load_estimator(None)
-        plain = read_plain_photos(photos)
-        print(f"read three photos: {timed(lambda: read_plain_photos(photos), options.repeats):.2f} s")
+        plain = list(read_plain_photos(photos))
+        print(f"read three photos: {timed(lambda: list(read_plain_photos(photos)), options.repeats):.2f} s")
         print(f"understand three: {timed(lambda: [understand(each, net) for each in plain], options.repeats):.2f} s")
         print(f"all of it, focal lengths and common cameras too: {timed(lambda: scene_from_photos(photos, net), options.repeats):.2f} s")
         if not options.whole:

@@ -21,7 +21,7 @@ class _SoftplusStack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, stack: Tensor, shift: Tensor, beta: float) -> Tensor:
         heads = len(shift)
-        u = (stack[0].unflatten(0, (heads, -1)) + shift[:, None]).flatten(0, 1)
+        u = (_runs(stack[0], heads) + shift[:, None]).flatten(0, 1)
         slope = _slope(u, beta)
         out = torch.empty_like(stack)
         out[0] = _softplus(u, slope, beta)
@@ -38,7 +38,12 @@ class _SoftplusStack(torch.autograd.Function):
         if len(du):
             curvature = slope * (1 - slope) * ctx.beta
             grad_stack[0].addcmul_((grad[1:] * du).sum(0), curvature)
-        return grad_stack, grad_stack[0].unflatten(0, (ctx.heads, -1)).sum(1), None
+        return grad_stack, _runs(grad_stack[0], ctx.heads).sum(1), None
+
+
+def _runs(values: Tensor, heads: int) -> Tensor:
+    """The values (N, C) of each head (B, N / B, C); also of no points at all, each with a head of its own."""
+    return values.unflatten(0, (heads, len(values) // max(heads, 1)))
 
 
 def _slope(u: Tensor, beta: float) -> Tensor:
@@ -61,7 +66,7 @@ def softplus(stack: Tensor, shift: Tensor, beta: float) -> Tensor:
         shift: (B, C), a bias per head: the points are B runs of N / B points.
     """
     if len(stack) == 1 and not torch.is_grad_enabled():  # values alone, as in extraction: no slopes to keep
-        shifted = stack[0].unflatten(0, (len(shift), -1)) + shift[:, None]
+        shifted = _runs(stack[0], len(shift)) + shift[:, None]
         u = shifted.flatten(0, 1)
         return _softplus(u, _slope(u, beta), beta)[None]
     return _SoftplusStack.apply(stack, shift, beta)

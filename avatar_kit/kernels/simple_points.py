@@ -17,7 +17,6 @@ import warp as wp
 from avatar_kit.kernels import runtime
 
 _OFFSETS = list(itertools.product((-1, 0, 1), repeat=3))
-_CENTRE = 13
 
 
 def _mask(chosen: Any) -> int:

@@ -96,7 +96,7 @@ class PairWorkers:
         self._size.value = size
 
     def take(self, *, wait: bool) -> list[tuple[int, PackedPair]]:
-        """Pairs that have arrived, with their numbers; with `wait`, at least one.
+        """Pairs that have arrived, with their numbers; with `wait`, the first may take 2 s, and there may be none even then.
 
         Raises:
             RuntimeError: a worker failed; its error is in the message.

@@ -34,12 +34,10 @@ class HeadPose:
     Attributes:
         camera_from_head: (4, 4) rigid, in units of 200 mm.
         inlier_share: of the pixels, those whose coordinates agree with the pose within 10 mm.
-        residual_px: median reprojection error of the inliers.
     """
 
     camera_from_head: Array
     inlier_share: float
-    residual_px: float
 
 
 def head_pose(
@@ -87,8 +85,7 @@ def head_pose(
     camera_from_head[:3, 3] = shift[:, 0]
     if camera_from_head[2, 3] <= 0:
         raise InputError("The pose found puts the head behind the camera. Check the camera's intrinsics.")
-    right = error < tolerance
-    return HeadPose(camera_from_head, float(right.mean()), float(np.median(error[right])) if right.any() else float("inf"))
+    return HeadPose(camera_from_head, float((error < tolerance).mean()))
 
 
 def _drawn(coordinates: Array, usable: Array, most: int) -> tuple[Array, Array]:

@@ -107,8 +107,9 @@ def predict_photos(
         part = range(start, min(start + _BATCH, len(images)))
         maps = forward(net, [crops[i].cut(images[i], net.crop_px) for i in part], flips=flips)
         around = [crops[i].larger(WIDE) for i in part]
-        cuts = [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)]
-        beyond = forward(net, cuts, flips=flips) if wide else None
+        beyond = None
+        if wide:
+            beyond = forward(net, [crop.cut(images[i], net.crop_px) for crop, i in zip(around, part, strict=True)], flips=flips)
         for row, i in enumerate(part):
             shape = images[i].shape[:2]
             camera = stated[i] if stated[i] is not None else assumed_intrinsics(*shape)
@@ -123,7 +124,7 @@ def predict_photos(
 
 def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     """The scene with normals, their confidence and coordinates for the photos that have no normals. Photos that have some get
-    the coordinates alone, where the head has to be located.
+    the coordinates alone, where the head has to be located. A network that does not find heads gives no coordinates.
 
     Warns of photos whose maps cannot be right, and leaves them without.
 
@@ -135,7 +136,8 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
         if photo.normals is None or (photo.coordinates is None and scene.head_from_world is None and net.finds_heads):
             try:
                 found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=wide)
-                photo = replace(photo, coordinates=found.coordinates)
+                if net.finds_heads:
+                    photo = replace(photo, coordinates=found.coordinates)
                 if photo.normals is None:
                     photo = replace(photo, normals=found.normals, confidence=found.confidence)
             except InputError as error:

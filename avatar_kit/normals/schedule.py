@@ -25,11 +25,6 @@ class Schedule:
             raise ValueError("normals_training.sizes, steps, batch and pool need one entry per stage each.")
 
     @property
-    def total_steps(self) -> int:
-        """Of all stages."""
-        return sum(self.config.steps)
-
-    @property
     def ends(self) -> list[float]:
         """Progress at which each stage ends: its share of the pixels that all stages see."""
         pixels = [s * b * size**2 for s, b, size in zip(self.config.steps, self.config.batch, self.config.sizes)]

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import os
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,6 +26,9 @@ from avatar_kit.normals.losses import normals_loss
 from avatar_kit.normals.network import NormalNet, bfloat16_pays
 from avatar_kit.normals.pool import PairPool, pack
 from avatar_kit.normals.schedule import Schedule
+from avatar_kit.types import InputError
+
+_OF_NETWORK = ("encoder", "decoder_channels")  # settings that say what its weights are
 
 
 class NormalsTrainer:
@@ -204,11 +208,44 @@ class NormalsTrainer:
         os.replace(part, self.checkpoint)
 
     def load(self) -> None:
-        """Go on where `save` left off."""
-        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")  # Adam keeps its step counts there
+        """Go on where `save` left off.
+
+        Raises:
+            InputError: damaged, or of a training of another network or with other stages.
+        """
+        state = self._read()
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         if state.get("device", "cpu") == self.device.type:  # generators of other devices have other states
             self.generator.set_state(state["generator"])
         self.steps, self.seconds, self.next_index = state["steps"], state["seconds"], state["next_index"]
+
+    def _read(self) -> dict[str, Any]:
+        """The checkpoint, whole and of this training."""
+        try:
+            with zipfile.ZipFile(self.checkpoint) as pack:  # torch reads over wrong checksums
+                if pack.testzip():
+                    raise ValueError("wrong checksum")
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")  # Adam keeps its step counts there
+            theirs = {f"normals.{name}": state["config"][name] for name in _OF_NETWORK}
+            theirs["normals_training.sizes"] = state["training"]["sizes"]
+        except Exception as error:  # torch and zipfile raise whatever the damage leads them to
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{self.checkpoint}: is no checkpoint of a training, or damaged ({reason}). Remove it to train from the start."
+            ) from error
+        ours = {f"normals.{name}": getattr(self.config, name) for name in _OF_NETWORK}
+        ours["normals_training.sizes"] = self.training.sizes
+        wrong = [f"{name} is {_listed(theirs[name])} there, here {_listed(value)}" for name, value in ours.items() if theirs[name] != value]
+        if wrong:
+            raise InputError(
+                f"{self.checkpoint}: is of another training: {'; '.join(wrong)}. Give the --preset and --set that it was begun with, or "
+                "another --work."
+            )
+        return state
+
+
+def _listed(value: Any) -> str:
+    """A setting as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,21 @@ def is_plain(path: Path) -> bool:
     return path.is_dir() and not (path / "cameras.npz").is_file() and bool(photo_files(path))
 
 
+def check_there(path: Path) -> None:
+    """Refuse what is neither plain photos nor a folder that may be a scene.
+
+    Raises:
+        InputError: not there, another kind of file, or a folder with neither photos nor cameras.
+    """
+    wanted = "Give a photo, a folder of photos of one person, or a scene with image/, mask/ and cameras.npz."
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder. {wanted}")
+    if path.is_file() and not is_plain(path):
+        raise InputError(f"{path}: is no photo by its name ({', '.join(SUFFIXES)}). {wanted}")
+    if path.is_dir() and not is_plain(path) and not (path / "cameras.npz").is_file():
+        raise InputError(f"{path}: holds no photos ({', '.join(SUFFIXES)}). {wanted}")
+
+
 def photo_files(folder: Path) -> list[Path]:
     """The photos of a folder, or of its image/, in the order of their names' numbers."""
     for place in (folder, folder / "image"):
@@ -50,27 +65,43 @@ def photo_files(folder: Path) -> list[Path]:
 
 
 def read_plain_photos(
-    path: Path, *, masks: Path | None = None, focal_mm: float | None = None, yaws_deg: Sequence[float] | None = None
-) -> list[PlainPhoto]:
-    """Read a photo, or all of a folder.
+    path: Path, *, masks: Path | None = None, focal_mm: float | None = None, yaws_deg: Sequence[float] | None = None,
+    on_unreadable: Callable[[Path, InputError], object] | None = None,
+) -> Iterator[PlainPhoto]:  # fmt: skip
+    """Read a photo, or all of a folder, each when it is asked for: a hundred at once would fill the memory.
 
     Args:
         masks: a folder with NAME.png, white on the subject; by default mask/ in the folder, where it is there.
         focal_mm: 35 mm equivalent of all photos; by default what their EXIF says.
         yaws_deg: from where each photo was taken, in the order of `photo_files`.
+        on_unreadable: called with a photo that cannot be read and why; the others go on.
 
     Raises:
-        InputError: no photos, one that cannot be read, or another number of yaws.
+        InputError: no photos, or another number of yaws, at once; without `on_unreadable` one that cannot be read, when its turn comes.
     """
     files = [path] if path.is_file() else photo_files(path)
     if not files:
         raise InputError(f"{path}: found no photos ({', '.join(SUFFIXES)}). Give a folder of photos of one head.")
     if masks is None and (path / "mask").is_dir():
         masks = path / "mask"
-    if yaws_deg is None:
-        return [_read(file, masks, focal_mm) for file in files]
-    check_yaws(path, files, yaws_deg)
-    return [replace(_read(file, masks, focal_mm), yaw_deg=yaw) for file, yaw in zip(files, yaws_deg, strict=True)]
+    if yaws_deg is not None:
+        check_yaws(path, files, yaws_deg)
+    return _each(files, yaws_deg or [None] * len(files), masks, focal_mm, on_unreadable)
+
+
+def _each(
+    files: Sequence[Path], yaws_deg: Sequence[float | None], masks: Path | None, focal_mm: float | None,
+    on_unreadable: Callable[[Path, InputError], object] | None,
+) -> Iterator[PlainPhoto]:  # fmt: skip
+    for file, yaw in zip(files, yaws_deg, strict=True):
+        try:
+            plain = replace(_read(file, masks, focal_mm), yaw_deg=yaw)
+        except InputError as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(file, error)
+        else:
+            yield plain
 
 
 def check_yaws(path: Path, files: Sequence[Path], yaws_deg: Sequence[float]) -> None:
@@ -86,11 +117,8 @@ def check_yaws(path: Path, files: Sequence[Path], yaws_deg: Sequence[float]) -> 
 
 def _read(file: Path, masks: Path | None, focal_mm: float | None) -> PlainPhoto:
     read = read_photo(file)
-    mask = read.mask
-    if masks is not None:
-        named = _mask_file(masks, file)
-        if named is not None:
-            mask = read_mask(named, read.image.shape[:2])
+    named = None if masks is None else _mask_file(masks, file)
+    mask = read.mask if named is None else read_mask(named, read.image.shape[:2])
     focal = read.focal_px
     if focal_mm is not None:
         focal = focal_mm * float(np.hypot(*read.image.shape[:2])) / FULL_FRAME_DIAGONAL_MM

@@ -33,30 +33,44 @@ class Sightings(NamedTuple):
     weights: Array
 
 
+class PhotoSays(NamedTuple):
+    """What one photo says of where the head is: a few hundred of its pixels, and the rotation of head_from_world (3, 3)."""
+
+    sightings: Sightings
+    rotation: Array
+
+
 def locate_head(scene: Scene) -> Array | None:
     """head_from_world (4, 4) from the photos' coordinates; None where they have none or no pose explains them.
 
     With one photo, the head has its true size: 200 mm a unit.
     """
-    sightings, rotations = [], []
-    for photo in scene.photos:
-        if photo.coordinates is None:
-            continue
-        try:
-            pose = head_pose(photo.coordinates, photo.mask & _known(photo), photo.camera.intrinsics, confidence=photo.confidence)
-        except InputError:
-            continue
-        sightings.append(_sightings(photo))
-        rotations.append(pose.camera_from_head[:3, :3].T @ photo.camera.camera_from_world[:3, :3])
-    if not sightings:
+    said = [says for photo in scene.photos if (says := what_says(photo)) is not None]
+    return agreed_place(said, scene.mm_per_world_unit)
+
+
+def what_says(photo: Photo) -> PhotoSays | None:
+    """Of one photo; None where it has no coordinates or no pose explains them."""
+    if photo.coordinates is None:
         return None
-    seen = Sightings(*(np.concatenate(parts) for parts in zip(*sightings, strict=True)))
-    unit = MM_PER_UNIT / scene.mm_per_world_unit  # of the head frame, in world units
-    rotation = _agreed(rotations)
-    scale, shift = _scale_and_shift(seen, rotation, None if len(sightings) > 1 else unit)
+    try:
+        pose = head_pose(photo.coordinates, photo.mask & _known(photo), photo.camera.intrinsics, confidence=photo.confidence)
+    except InputError:
+        return None
+    return PhotoSays(_sightings(photo), pose.camera_from_head[:3, :3].T @ photo.camera.camera_from_world[:3, :3])
+
+
+def agreed_place(said: Sequence[PhotoSays], mm_per_world_unit: float) -> Array | None:
+    """head_from_world (4, 4) of all photos together; None of none. The unit decides the size where there is one photo only."""
+    if not said:
+        return None
+    seen = Sightings(*(np.concatenate(parts) for parts in zip(*(says.sightings for says in said), strict=True)))
+    unit = MM_PER_UNIT / mm_per_world_unit  # of the head frame, in world units
+    rotation = _agreed([says.rotation for says in said])
+    scale, shift = _scale_and_shift(seen, rotation, None if len(said) > 1 else unit)
     if scale <= 0:
         return None
-    return _refined(seen, rotation, scale, shift, free_scale=len(sightings) > 1)
+    return _refined(seen, rotation, scale, shift, free_scale=len(said) > 1)
 
 
 def _known(photo: Photo) -> Array:

@@ -65,7 +65,13 @@ def scene_from_photos(
     path, net = Path(path), net or load_estimator(None)
     found: list[Understood] = []
     left_out: dict[str, str] = {}
-    for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm, yaws_deg=yaws_deg):
+    predicted: set[str] = set()  # of photos whose mask nobody gave
+
+    def leave_out(file: Path, error: InputError) -> None:
+        left_out[file.name] = str(error).removeprefix(f"{file}: ")
+
+    for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm, yaws_deg=yaws_deg, on_unreadable=leave_out):
+        predicted |= {plain.name} if plain.mask is None else set()
         try:
             seen = understand(plain, net, person=person)
             twin = next((other.name for other in found if _same_picture(other, seen)), None)
@@ -93,7 +99,9 @@ def scene_from_photos(
     head_from_world = np.diag([1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1.0])
     name = path.resolve().stem if path.is_file() else path.resolve().name
     scene = Scene(tuple(seen.photo for seen in found), tuple(range(len(found))), name, head_from_world)
-    return PlainScene(scene, tuple(found), left_out, _disagreements(found))
+    lacking = [seen.name for seen in found if masks and seen.name in predicted]
+    notes = [f"no mask in {masks} for {', '.join(lacking)}: predicted"] * bool(lacking)
+    return PlainScene(scene, tuple(found), left_out, [*notes, *_disagreements(found)])
 
 
 def _together(found: list[Understood]) -> list[Understood]:

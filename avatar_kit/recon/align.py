@@ -8,6 +8,7 @@ seven parameters are searched so that the mean head fits masks (and normals, whe
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,18 +35,31 @@ _SPREAD = np.array([0.25, 0.25, 0.35, np.radians(15), np.radians(12), np.radians
 _LOOSE = np.array([0.0, 0.0, 0.0, 0.0, 1e-3, 1e-3, 2e-2])  # costs of their squares, in spreads
 
 
+class Placed(NamedTuple):
+    """`head_from_world` (4, 4), and whether predicted coordinates say where the head is."""
+
+    head_from_world: Array
+    located: bool
+
+
 def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
-    """Estimate head_from_world (4, 4) of a scene; a scene that states it is taken at its word.
+    """head_from_world (4, 4) of a scene; see `place`."""
+    return place(scene, mean_sdf, image_size=image_size).head_from_world
+
+
+def place(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Placed:
+    """Estimate head_from_world of a scene; a scene that states it is taken at its word.
 
     Args:
         mean_sdf: the mean head at grid nodes, (n, n, n).
         image_size: photos are shrunk to this.
     """
-    if scene.head_from_world is not None:
-        return scene.head_from_world
+    if scene.head_from_world is not None:  # plain photos were placed by their coordinates
+        return Placed(scene.head_from_world, any(photo.coordinates is not None for photo in scene.photos))
     located = locate_head(scene)
     if located is not None:
-        return located  # hair bends silhouettes, and one photo's hardly change along its axis: what the pixels show of the head says more
+        # hair bends silhouettes, and one photo's hardly change along its axis: what the pixels show of the head says more
+        return Placed(located, True)
     starts = [from_cameras(scene, distance=factor) for factor in (_DISTANCES if len(scene.photos) == 1 else (1.0,))]
     bank = RayBank(scene, image_size, torch.device("cpu"))
     rays = bank.draw(_RAYS, 0.5, torch.Generator().manual_seed(0))  # the same for all seeds
@@ -67,7 +81,7 @@ def align(scene: Scene, mean_sdf: Tensor, *, image_size: int = 128) -> Array:
         options = dict(maxfev=evaluations, xatol=1e-3, fatol=1e-5, initial_simplex=_simplex(guess))
         best = minimize(error, guess, args=(start,), method="Nelder-Mead", options=options)
         found.append((best.fun, len(found), _delta(best.x * _SPREAD) @ start))
-    return min(found)[-1]
+    return Placed(min(found)[-1], False)
 
 
 def from_cameras(scene: Scene, *, distance: float = 1.0) -> Array:

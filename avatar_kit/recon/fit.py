@@ -65,7 +65,8 @@ def fit(
         bank: the rays of the scene's photos; their device is the computation's.
         start: from `recon.start`; refined here.
         seconds: stop after the step that passes this, with a finished result.
-        on_step: called after each step with its number and its losses and live state ("field", "latent", "pose").
+        on_step: called after each step with its number and its losses ("terms"), the rays' weight in the loss of normals as a share
+            of all rays ("normal_weight") and live state ("field", "latent", "pose").
     """
     settings, silhouette = config.fit, config.silhouette
     started, device = time.perf_counter(), bank.rays.origins.device
@@ -148,7 +149,8 @@ def fit(
         if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
             curve.append({"step": step, "seconds": time.perf_counter() - started, "terms": {k: v.detach() for k, v in terms.items()}})
         if on_step:
-            on_step(step, {"terms": terms, "field": field, "latent": latent.detach(), "pose": pose})
+            trusted = losses.normal_weight(target[on], world.confidence[on], hits.slope).sum() / len(world)
+            on_step(step, {"terms": terms, "normal_weight": trusted, "field": field, "latent": latent.detach(), "pose": pose})
         if time.perf_counter() - started > seconds:
             break
     field.requires_grad_(False)

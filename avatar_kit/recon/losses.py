@@ -1,9 +1,14 @@
-"""Losses of the fit (section 3.2). Each is a mean over the rays it concerns, divided by all rays of the step."""
+"""Losses of the fit (section 3.2). Those of rays are sums over the rays that they concern, divided by all rays of the step."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def normal_weight(target: Tensor, confidence: Tensor, slope: Tensor) -> Tensor:
+    """What each normal counts in `normal_loss`, whose arguments these are, (N,); no gradient."""
+    return confidence.detach() * ((target.detach().abs().sum(-1) > 0) & (slope.detach() < 0))
 
 
 def normal_loss(normals: Tensor, target: Tensor, confidence: Tensor, slope: Tensor, count: int) -> Tensor:
@@ -16,7 +21,7 @@ def normal_loss(normals: Tensor, target: Tensor, confidence: Tensor, slope: Tens
         slope: n . v; hits whose surface faces away (>= 0) are left out.
         count: rays of the step.
     """
-    weight = confidence * ((target.abs().sum(-1) > 0) & (slope.detach() < 0))
+    weight = normal_weight(target, confidence, slope)
     return ((1.0 - (normals * target).sum(-1)) * weight).sum() / count
 
 

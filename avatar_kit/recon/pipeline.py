@@ -22,7 +22,7 @@ from avatar_kit.conventions import CANONICAL_LANDMARKS, scale_of
 from avatar_kit.mesh.extraction import extract, pick_extractor
 from avatar_kit.mesh.refine import onto_surface, subdivide
 from avatar_kit.prior.storage import HeadPrior, load_prior
-from avatar_kit.recon.align import align
+from avatar_kit.recon.align import place
 from avatar_kit.recon.appearance import textured_avatar, vertex_colors
 from avatar_kit.recon.fit import FittedHead, fit
 from avatar_kit.recon.rays import RayBank
@@ -93,6 +93,7 @@ def reconstruct(
     seed: int = 0,
     seconds: float = float("inf"),
     on_step: Callable[[int, dict[str, Any]], None] | None = None,
+    on_stage: Callable[[str], object] | None = None,
 ) -> Reconstruction:
     """Reconstruct the head of a scene.
 
@@ -104,6 +105,7 @@ def reconstruct(
         config: settings; by default those of `preset`.
         seconds: budget of the fit; it ends with what it has then.
         on_step: called after each step of the fit.
+        on_stage: called when "normals", "align", "fit", "mesh" and "texture" begin.
 
     Raises:
         InputError: the fit found no head.
@@ -111,24 +113,30 @@ def reconstruct(
     config = config or PRESETS[preset]
     pick_extractor(config.mesh, device)  # before minutes are spent
     prior = prior or load_prior("default", device)
+    config = replace(config, field=prior.field.config)  # what is fitted, and so what report and fit state
     predict = _predictor(scene, normal_net, device)
     warm_up(prior, config, device)
+    begin = on_stage or (lambda _: None)
     clock, spent = time.perf_counter(), {}
     if predict is not None:
+        begin("normals")
         scene = predict(scene)
         spent["normals"] = time.perf_counter() - clock
         clock = time.perf_counter()
+    begin("align")
     normals = _origin_of_normals(scene)
-    rough = align(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
-    bank = RayBank(scene, config.fit.image_size, torch.device(device))
+    rough, located = place(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
+    bank = RayBank(scene, config.fit.image_size, torch.device(device), located=located)
     start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
+    begin("fit")
     generator = torch.Generator().manual_seed(seed)
     fitted = fit(bank, prior, config, start, generator, seconds=seconds, on_step=on_step)
     spent["fit"] = time.perf_counter() - clock
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
+    begin("mesh")
     coarse = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen)
     if len(coarse.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
@@ -136,6 +144,7 @@ def reconstruct(
     mesh = refined_where_seen(coarse, fitted, scene, config)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
+    begin("texture")
     colors = vertex_colors(mesh, fitted)
     mesh = Mesh(mesh.vertices, mesh.faces, colors).transformed(world_from_head)
     if config.texture.size == 0:

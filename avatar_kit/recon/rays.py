@@ -62,9 +62,14 @@ def shrink(photo: Photo, longer_side: int) -> Photo:
 
 
 class RayBank:
-    """All rays of a scene's photos, ready to be drawn from: on the subjects, around their outlines, elsewhere."""
+    """All rays of a scene's photos, ready to be drawn from: on the subjects, around their outlines, elsewhere.
 
-    def __init__(self, scene: Scene, longer_side: int, device: torch.device) -> None:
+    Args:
+        longer_side: photos are shrunk to this, px.
+        located: whether predicted coordinates say where the head is (`recon.align.place`); by default, whether there are any.
+    """
+
+    def __init__(self, scene: Scene, longer_side: int, device: torch.device, *, located: bool | None = None) -> None:
         photos = [shrink(photo, longer_side) for photo in scene.photos]
         self.rays = _concatenate([_rays_of(photo, number, device) for number, photo in enumerate(photos)])
         inside = np.concatenate([photo.mask.ravel() for photo in photos])
@@ -72,12 +77,12 @@ class RayBank:
         groups = (inside, outline & ~inside, ~outline & ~inside)
         self._inside, self._outline, self._elsewhere = (torch.from_numpy(np.flatnonzero(g)).to(device) for g in groups)
         self._borders = [_border_rays(photo, number, device) for number, photo in enumerate(photos)]
-        self.photos = len(photos)
+        self.name, self.photos = scene.name, len(photos)
         known = (self.rays.normals != 0).any(-1)
         self.has_normals = bool(known.any())
         self.trust = float(self.rays.confidence[known].mean()) if self.has_normals else 0.0
         """Mean confidence in the normals, 0 where there are none."""
-        self.located = any(photo.coordinates is not None for photo in scene.photos)
+        self.located = any(photo.coordinates is not None for photo in scene.photos) if located is None else located
         """Whether predicted coordinates say where the head is: what lies far from it is then hair or clothes."""
 
     def outline(self, count: int) -> Rays:

@@ -27,7 +27,7 @@ from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.surface import FieldCache, differentiable_hits
-from avatar_kit.types import Array
+from avatar_kit.types import Array, InputError
 
 _LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from heads, so rays count less
 _HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
@@ -106,12 +106,17 @@ def solve_start(
         bank: rays of the photos; their device is the computation's.
         head_from_world: rough similarity (4, 4), within some 20 mm and 15 degrees.
         cameras: refine those of several photos too, if it says so.
+
+    Raises:
+        InputError: the masks have no outline, or none that comes near the head.
     """
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
     count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
     config = replace(config, outline_count=count, outline_width_start=1.0 if bank.located else config.outline_width_start)
     outline = bank.outline(config.outline_rays)
+    if not len(outline):
+        raise InputError(f"{bank.name}: the masks have no outline. They must be white on the subject and black elsewhere.")
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
@@ -127,7 +132,13 @@ def solve_start(
             parts.append(normal_residuals(head, subject, config, rays_config))
         cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
         cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
-        if cost < lowest or width > config.outline_width:  # while the width narrows, costs cannot be compared
+        lost = not len(parts[0].values)
+        if lost and step == 0:
+            raise InputError(
+                f"{bank.name}: no camera looks at the head where it is taken to be. Check the cameras and, in views.json, units and "
+                "head_from_world, which takes the cameras' world to the head frame; without it the place is estimated."
+            )
+        if not lost and (cost < lowest or width > config.outline_width):  # while the width narrows, costs cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
             normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:

@@ -45,6 +45,18 @@ def resized(camera: Camera, width: int, height: int) -> Camera:
     return Camera(scale @ camera.intrinsics, camera.world_from_camera, width, height)
 
 
+def turned(camera: Camera, quarter_turns: int) -> Camera:
+    """The camera of the same photo turned clockwise, by quarter turns."""
+    for _ in range(quarter_turns % 4):
+        turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # x right becomes y down
+        new_from_old_px = turn.copy()
+        new_from_old_px[0, 2] = camera.height
+        world_from_camera = camera.world_from_camera.copy()
+        world_from_camera[:3, :3] = world_from_camera[:3, :3] @ turn.T
+        camera = Camera(new_from_old_px @ camera.intrinsics @ turn.T, world_from_camera, camera.height, camera.width)
+    return camera
+
+
 def orbit_camera(
     *, yaw_deg: float, pitch_deg: float, distance: float, target: Array, focal_px: float, size: int, roll_deg: float = 0.0
 ) -> Camera:

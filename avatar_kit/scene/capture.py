@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from avatar_kit.conventions import MM_PER_UNIT, similarity, transform_points
+from avatar_kit.conventions import CANONICAL_LANDMARKS, MM_PER_UNIT, similarity, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.render.renderer import Renderer, Rendering
 from avatar_kit.scene import h3ds
@@ -44,8 +44,8 @@ def capture_head(head: Head, *, size: int, rng: np.random.Generator, views: int 
             target=shift + (0, 0, 20.0), focal_px=2.0 * size, size=size,
         )  # fmt: skip
         photos.append(_photograph(renderer, camera, lights, rng, name=f"image/img_{i:04d}.jpg"))
-    nose = transform_points(world_from_head, head.landmarks["nose_tip"][None])[0]
-    return photos, _reference(mesh, nose)
+    nose = np.array(head.landmarks.get("nose_tip", CANONICAL_LANDMARKS["nose_tip"]))
+    return photos, _reference(mesh, transform_points(world_from_head, nose))
 
 
 def add_normals(folder: Path, *, device: str = "cpu", backend: str | None = None) -> int:

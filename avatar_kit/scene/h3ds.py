@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from avatar_kit.conventions import scale_of
 from avatar_kit.scene import cameras
 from avatar_kit.types import Array, Camera, InputError, Mesh, Photo, Reference, Scene
+from avatar_kit.whole_folder import whole_folder
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
+_NOT_SIMILAR = 0.02  # of the squared scale: a matrix that was rounded is further off than one that was computed
 
 
 class H3dsFolder:
@@ -47,7 +50,7 @@ class H3dsFolder:
     def mm_per_world_unit(self) -> float:
         """From views.json; millimetres where it is silent."""
         unit = self.notes.get("units", "mm")
-        if unit not in _MM_PER_UNIT:
+        if not isinstance(unit, str) or unit not in _MM_PER_UNIT:
             raise InputError(f"{self.path}/views.json: units {unit!r} is unknown. Use one of {sorted(_MM_PER_UNIT)}.")
         return _MM_PER_UNIT[unit]
 
@@ -138,7 +141,7 @@ class H3dsFolder:
             photos=tuple(self.photo(view) for view in views),
             view_ids=tuple(views),
             name=self.path.resolve().name,
-            head_from_world=None if head_from_world is None else np.asarray(head_from_world, float),
+            head_from_world=head_from_world,
             mm_per_world_unit=self.mm_per_world_unit,
         )
 
@@ -213,27 +216,28 @@ def write_normal_map(file: Path, normals: Array, *, bits: int = 16) -> None:
 def write_scene(
     path: Path, photos: Sequence[Photo], *, reference: Reference | None = None, notes: dict | None = None, normal_bits: int = 16
 ) -> None:
-    """Write a folder that `H3dsFolder` reads back: photos as JPEG, masks and normal maps as PNG."""
+    """Write a folder that `H3dsFolder` reads back: photos as JPEG, masks and normal maps as PNG. It replaces `path`."""
     from avatar_kit.mesh.files import write_obj
 
-    for folder in ("image", "mask"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
-    matrices = {}
-    for i, photo in enumerate(photos):
-        Image.fromarray(np.round(photo.image * 255).astype(np.uint8)).save(path / f"image/img_{i:04d}.jpg", quality=92)
-        Image.fromarray(photo.mask.astype(np.uint8) * 255).save(path / f"mask/mask_{i:04d}.png", optimize=True)
-        if photo.normals is not None:
-            write_normal_map(path / f"normal/normal_{i:04d}.png", photo.normals, bits=normal_bits)
-        matrices[f"world_mat_{i}"] = cameras.projection_matrix(photo.camera)
-        matrices[f"scale_mat_{i}"] = np.eye(4)
-    np.savez(path / "cameras.npz", **matrices)
-    (path / "views.json").write_text(json.dumps(notes or {}, indent=1))
-    if reference is not None:
-        write_obj(path / "full_head.obj", reference.mesh)
-        (path / "landmarks.txt").write_text("".join(f"{name} {i}\n" for name, i in reference.landmarks.items()))
-        if reference.face_region is not None:
-            (path / "regions").mkdir(exist_ok=True)
-            np.savetxt(path / "regions/face_sphere.txt", reference.face_region, fmt="%d")
+    with whole_folder(path) as part:
+        for folder in ("image", "mask"):
+            (part / folder).mkdir()
+        matrices = {}
+        for i, photo in enumerate(photos):
+            Image.fromarray(np.round(photo.image * 255).astype(np.uint8)).save(part / f"image/img_{i:04d}.jpg", quality=92)
+            Image.fromarray(photo.mask.astype(np.uint8) * 255).save(part / f"mask/mask_{i:04d}.png", optimize=True)
+            if photo.normals is not None:
+                write_normal_map(part / f"normal/normal_{i:04d}.png", photo.normals, bits=normal_bits)
+            matrices[f"world_mat_{i}"] = cameras.projection_matrix(photo.camera)
+            matrices[f"scale_mat_{i}"] = np.eye(4)
+        np.savez(part / "cameras.npz", **matrices)
+        (part / "views.json").write_text(json.dumps(notes or {}, indent=1))
+        if reference is not None:
+            write_obj(part / "full_head.obj", reference.mesh)
+            (part / "landmarks.txt").write_text("".join(f"{name} {i}\n" for name, i in reference.landmarks.items()))
+            if reference.face_region is not None:
+                (part / "regions").mkdir()
+                np.savetxt(part / "regions/face_sphere.txt", reference.face_region, fmt="%d")
 
 
 def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
@@ -254,10 +258,38 @@ def _open(file: Path, mode: str) -> Array:
         raise InputError(f"{file}: cannot be read as a picture ({error}). Export it again as JPEG or PNG.") from error
 
 
-def _read_notes(file: Path) -> dict:
+def _read_notes(file: Path) -> dict[str, Any]:
+    """views.json, head_from_world in it as an array; {} where there is none."""
     if not file.is_file():
         return {}
     try:
-        return json.loads(file.read_text())
+        notes = json.loads(file.read_text())
     except ValueError as error:
         raise InputError(f"{file}: is not valid JSON ({error}).") from error
+    if not isinstance(notes, dict):
+        raise InputError(f'{file}: must hold an object, such as {{"units": "mm"}}. Correct it, or remove it.')
+    configs = notes.get("view_configs", {})
+    if not isinstance(configs, dict) or not all(_are_numbers(views) for views in configs.values()):
+        raise InputError(f'{file}: view_configs must list the numbers of views by how many they are, such as {{"3": [0, 2, 3]}}.')
+    if notes.get("head_from_world") is not None:
+        notes["head_from_world"] = _similarity(file, notes["head_from_world"])
+    return notes
+
+
+def _are_numbers(views: Any) -> bool:
+    return isinstance(views, list) and len(views) > 0 and all(type(view) is int for view in views)
+
+
+def _similarity(file: Path, entries: Any) -> Array:
+    try:
+        matrix = np.asarray(entries, float)
+    except (ValueError, TypeError):
+        matrix = np.zeros(0)
+    good = matrix.shape == (4, 4) and np.isfinite(matrix).all() and np.allclose(matrix[3], (0, 0, 0, 1))
+    scale = scale_of(matrix) if good else 0.0
+    if scale <= 0 or np.abs(matrix[:3, :3].T @ matrix[:3, :3] - scale**2 * np.eye(3)).max() > _NOT_SIMILAR * scale**2:
+        raise InputError(
+            f"{file}: head_from_world must be a 4 x 4 similarity: a rotation times one scale, a shift, and the last row 0, 0, 0, 1. "
+            "Copy that of a report.json, or leave it out and it is estimated."
+        )
+    return matrix

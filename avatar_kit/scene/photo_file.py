@@ -18,6 +18,7 @@ SMALLEST_PX = 32  # of the shorter side
 LONGEST_PX = 2048  # larger photos are shrunk: a head's crop is 256 px
 FULL_FRAME_DIAGONAL_MM = 43.27
 _DRAFT = 0.9  # of the size that is asked for: decoding a JPEG at a half or a quarter is fast, and saves resampling where it comes so near
+_QUARTER_TURNS = {3: 2, 6: 1, 8: 3, 2: None, 4: None, 5: None, 7: None}  # of EXIF's orientations
 _MOST_PIXELS = 150_000_000  # that are decoded whole, 450 MB; JPEGs shrink while they are decoded
 
 
@@ -28,23 +29,26 @@ class PhotoFile:
     Attributes:
         image: sRGB in [0, 1], (H, W, 3) float32, turned upright.
         mask: from an alpha channel, (H, W) bool, or None.
-        shrunk: pixels of this image per pixel of the file, at most 1.
+        size: (width, height) of the file's picture, px, upright.
         focal_px: of this image, from the file's EXIF, or None.
+        quarter_turns: clockwise, 0 to 3, by which the file's pixels were turned, as its EXIF says; None where they were mirrored.
     """
 
     image: Array
     mask: Array | None
-    shrunk: float
+    size: tuple[int, int]
     focal_px: float | None = None
+    quarter_turns: int | None = 0
 
 
-def read_photo(file: Path, *, longest: int = LONGEST_PX) -> PhotoFile:
+def read_photo(file: Path | str, *, longest: int = LONGEST_PX) -> PhotoFile:
     """Read a photo of any kind that Pillow knows, at most `longest` px long.
 
     Raises:
         InputError: not there, no picture, damaged, too small or too large.
         BackendMissing: HEIC without pillow-heif.
     """
+    file = Path(file)
     if not file.is_file():
         raise InputError(f"{file}: no such file. Give a photo, as JPEG or PNG.")
     if file.suffix.lower() in (".heic", ".heif"):
@@ -76,7 +80,10 @@ def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
     if picture.width * picture.height > _MOST_PIXELS:
         raise InputError(f"{file}: is {width} x {height} pixels; shrink it to at most {_MOST_PIXELS // 10**6} million.")
     focal = focal_35mm(picture)
+    turns = _QUARTER_TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1), 0)
     upright = ImageOps.exif_transpose(picture)
+    short, long = sorted((width, height))
+    of_file = (long, short) if upright.width > upright.height else (short, long)
     if upright.mode.startswith("I") or upright.mode == "F":  # Pillow would clip 16 bits to white
         upright = _eight_bits(upright)
     alpha = None
@@ -93,7 +100,7 @@ def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
     if mask is not None and (mask.all() or not mask.any()):
         mask = None  # an alpha channel that says nothing
     focal_px = None if focal is None else focal * float(np.hypot(*upright.size)) / FULL_FRAME_DIAGONAL_MM
-    return PhotoFile(np.asarray(upright, np.float32) / 255, mask, max(upright.size) / max(width, height), focal_px)
+    return PhotoFile(np.asarray(upright, np.float32) / 255, mask, of_file, focal_px, turns)
 
 
 def focal_35mm(picture: Image.Image) -> float | None:

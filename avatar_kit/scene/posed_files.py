@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from avatar_kit.scene.cameras import turned
 from avatar_kit.types import Array, Camera, InputError
 
 # COLMAP's camera models by number: name, and how its parameters begin: f or fx fy, cx cy, then distortion (k1 k2 p1 p2)
 _MODELS = {0: ("SIMPLE_PINHOLE", 3), 1: ("PINHOLE", 4), 2: ("SIMPLE_RADIAL", 4), 3: ("RADIAL", 5), 4: ("OPENCV", 8)}
 _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
+_NAMES = tuple(name for name, _ in _MODELS.values())
+_UNDISTORT = f"{', '.join(_NAMES)} can be used. Undistort the photos first, with COLMAP's image_undistorter, and give what it writes."
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # transforms.json: x right, y up, z backward
 
 
 @dataclass(frozen=True, eq=False)
 class PosedFile:
-    """A photo on disk with its camera.
+    """A photo on disk with the camera of its pixels as they are stored: EXIF's orientation is not for tools that compute cameras.
 
     Attributes:
-        distortion: k1, k2, p1, p2 as OpenCV has them, (4,); zero for a pinhole.
+        distortion: k1, k2, p1, p2, k3 as OpenCV has them, (5,); zero for a pinhole.
     """
 
     file: Path
     camera: Camera
     distortion: Array
+
+    def turned(self, quarter_turns: int) -> PosedFile:
+        """Of the photo turned clockwise, by quarter turns."""
+        k1, k2, p1, p2, k3 = self.distortion
+        for _ in range(quarter_turns % 4):
+            p1, p2 = p2, -p1
+        return replace(self, camera=turned(self.camera, quarter_turns), distortion=np.array([k1, k2, p1, p2, k3]))
 
 
 def read_posed(source: Path, images: Path | None = None) -> list[PosedFile]:
@@ -41,6 +51,8 @@ def read_posed(source: Path, images: Path | None = None) -> list[PosedFile]:
     Raises:
         InputError: neither, or something in it that cannot be used.
     """
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder. Give a transforms.json or the folder of a COLMAP model.")
     if source.is_dir() and (source / "transforms.json").is_file():
         source = source / "transforms.json"
     if source.suffix == ".json":
@@ -53,8 +65,6 @@ def read_posed(source: Path, images: Path | None = None) -> list[PosedFile]:
 
 
 def _transforms(file: Path) -> list[PosedFile]:
-    if not file.is_file():
-        raise InputError(f"{file}: no such file.")
     try:
         content = json.loads(file.read_text())
         frames = content["frames"]
@@ -64,6 +74,7 @@ def _transforms(file: Path) -> list[PosedFile]:
     for frame in frames:
         stated: dict[str, Any] = {**content, **frame}
         photo = _with_ending(file.parent / str(stated.get("file_path", "")))
+        _check_model(file, photo, stated)
         width, height = _size(stated, photo)
         focal_x = stated.get("fl_x") or (width / (2 * np.tan(stated["camera_angle_x"] / 2)) if "camera_angle_x" in stated else None)
         if focal_x is None:
@@ -74,9 +85,20 @@ def _transforms(file: Path) -> list[PosedFile]:
         if matrix.shape != (4, 4):
             raise InputError(f"{file}: the transform_matrix of {photo.name} is not 4 x 4.")
         intrinsics = np.array([[focal_x, 0, centre[0]], [0, focal_y, centre[1]], [0, 0, 1.0]])
-        distortion = np.array([stated.get(name, 0.0) for name in ("k1", "k2", "p1", "p2")], float)
+        distortion = np.array([stated.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3")], float)
         found.append(PosedFile(photo, Camera(intrinsics, _rigid(matrix @ _OPENGL, file), width, height), distortion))
     return sorted(found, key=lambda posed: posed.file.name)
+
+
+def _check_model(file: Path, photo: Path, stated: dict[str, Any]) -> None:
+    """Refuse lenses that k1, k2, p1, p2 and k3 do not describe."""
+    model = stated.get("camera_model") or "OPENCV"
+    if stated.get("is_fisheye"):
+        model = "OPENCV_FISHEYE"
+    if model not in _NAMES:
+        raise InputError(f"{file}: the camera of {photo.name} is of model {model}. {_UNDISTORT}")
+    if stated.get("k4"):
+        raise InputError(f"{file}: the camera of {photo.name} has a distortion k4, which is more than OPENCV's. {_UNDISTORT}")
 
 
 def _colmap(folder: Path, ending: str, images: Path) -> list[PosedFile]:
@@ -99,14 +121,12 @@ def _colmap(folder: Path, ending: str, images: Path) -> list[PosedFile]:
 
 
 def _camera(file: Path, number: int, model: str, width: int, height: int, values: list[float]) -> tuple[Array, Array, int, int]:
-    if model not in [name for name, _ in _MODELS.values()]:
-        raise InputError(
-            f"{file}: camera {number} is a {model}. {', '.join(name for name, _ in _MODELS.values())} can be used; undistort first."
-        )
+    if model not in _NAMES:
+        raise InputError(f"{file}: camera {number} is of model {model}. {_UNDISTORT}")
     focals = values[:1] * 2 if model in _ONE_FOCAL else values[:2]
     rest = values[1:] if model in _ONE_FOCAL else values[2:]
     intrinsics = np.array([[focals[0], 0, rest[0]], [0, focals[1], rest[1]], [0, 0, 1.0]])
-    return intrinsics, np.pad(np.array(rest[2:6], float), (0, 4 - len(rest[2:6]))), width, height
+    return intrinsics, np.pad(np.array(rest[2:6], float), (0, 5 - len(rest[2:6]))), width, height
 
 
 def _cameras_text(file: Path) -> dict[int, tuple[Array, Array, int, int]]:
@@ -132,7 +152,7 @@ def _cameras_binary(file: Path) -> dict[int, tuple[Array, Array, int, int]]:
         for _ in range(_unpack(stream, "<Q")[0]):
             number, model, width, height = _unpack(stream, "<iiQQ")
             if model not in _MODELS:
-                raise InputError(f"{file}: camera {number} is of model {model}, which is not known here. Undistort the photos first.")
+                raise InputError(f"{file}: camera {number} is of COLMAP's model number {model}. {_UNDISTORT}")
             name, count = _MODELS[model]
             cameras[number] = _camera(file, number, name, width, height, list(_unpack(stream, f"<{count}d")))
     return cameras

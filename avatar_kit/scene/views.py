@@ -11,9 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Array, InputError, Scene
 
-# yaw and pitch, degrees: frontal, +-45, +-90 and a frontal one from a lower pitch (section 4.4)
+# yaw and pitch, degrees: frontal, +-45, +-90 and a frontal one from a lower pitch (section 4.4); two are its three without one side
 PAPER_LAYOUT = {
     1: [(0, 0)],
+    2: [(0, 0), (45, 0)],
     3: [(0, 0), (45, 0), (-45, 0)],
     6: [(0, 0), (0, -20), (45, 0), (-45, 0), (90, 0), (-90, 0)],
 }

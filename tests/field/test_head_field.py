@@ -142,3 +142,17 @@ def test_radiance_is_a_colour(generator: torch.Generator) -> None:
     colors = radiance(x, n, v)
     assert colors.shape == (30, 3)
     assert ((colors > 0) & (colors < 1)).all()
+
+
+def test_no_points_are_no_error(generator: torch.Generator) -> None:
+    """As where no ray meets the box: of one head, and with a head for each point."""
+    field = random_field(generator)
+    for heads in (0, 1):
+        points, latents = torch.zeros(0, 3, dtype=torch.float64), torch.zeros(heads, 4, dtype=torch.float64, requires_grad=True)
+        bias = latents @ field.latent_weight.T
+        sdf = field.with_gradient(points, Condition(bias))
+        assert sdf.gradient.shape == (0, 3)
+        (by_latents,) = torch.autograd.grad(sdf.distance.sum(), latents)
+        assert not by_latents.any()
+        with torch.no_grad():
+            assert field(points, Condition(bias)).shape == (0,)

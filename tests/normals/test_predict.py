@@ -12,7 +12,7 @@ from PIL import Image
 from sphere_pairs import BallNet, sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
-from avatar_kit.normals.crop import HEAD_SHARE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.crop import HEAD_SHARE, WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import check_frame, mirrored, predict_normals, predict_photos, predict_scene, preview
 from avatar_kit.scene.cameras import orbit_camera, resized
@@ -184,7 +184,7 @@ def test_photos_of_every_kind_are_read(tmp_path: Path) -> None:
 def test_huge_photos_are_shrunk(tmp_path: Path) -> None:
     huge = read_photo(save(tmp_path / "huge.jpg", Image.new("RGB", (9000, 6000), (10, 200, 30))), longest=1024)
     assert huge.image.shape == (683, 1024, 3)
-    assert huge.shrunk == pytest.approx(1024 / 9000)
+    assert huge.size == (9000, 6000)
 
 
 def test_what_is_no_photo_is_refused_by_name(tmp_path: Path) -> None:
@@ -232,3 +232,29 @@ def test_a_photo_with_normals_is_given_coordinates_alone_where_the_head_must_be_
     assert alone.photos[0].coordinates is not None
     stated = predict_scene(Scene((given,), (0,), "stated", head_from_world=np.eye(4)), BallNet())
     assert stated.photos[0].coordinates is None
+
+
+def test_a_network_that_finds_no_heads_gives_no_coordinates() -> None:
+    image, _, mask = photo_of_ball()
+    camera = Camera(np.array([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]]), np.eye(4), 160, 120)
+    net = BallNet()
+    net.finds_heads = False  # as those of others
+    (photo,) = predict_scene(Scene((Photo(image.astype(np.float32), mask, camera),), (0,), "one"), net).photos
+    assert photo.normals is not None
+    assert photo.coordinates is None
+
+
+def test_the_wider_look_costs_nothing_where_it_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, _, mask = photo_of_ball()
+    cut, made = Crop.cut, list[Crop]()
+
+    def counted(self: Crop, photo: Array, size: int) -> Array:
+        made.append(self)
+        return cut(self, photo, size)
+
+    monkeypatch.setattr(Crop, "cut", counted)
+    near = predict_normals(image, BallNet(), mask, wide=False).crop
+    assert near in made
+    assert near.larger(WIDE) not in made
+    predict_normals(image, BallNet(), mask, wide=True)
+    assert near.larger(WIDE) in made

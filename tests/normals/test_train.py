@@ -237,3 +237,19 @@ def test_session_writes_network_card_log_and_sheet(tmp_path: Path) -> None:
     continued = warm.finish(tmp_path / "warm.safetensors", command="avatar-kit normals train --init")
     assert continued["continued_from"]["steps"] == {"32": 3}
     assert continued["licences"] == card["licences"]
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_training_is_named(tmp_path: Path) -> None:
+    trainer(tmp_path).save()
+    longer = dataclasses.replace(TINY, steps=(40, 4), learning_rate=1e-3)
+    NormalsTrainer(NET, longer, SphereRequest(), work=tmp_path, seed=0).load()  # may differ
+    wider = dataclasses.replace(NET, decoder_channels=(16, 16, 16, 16, 16))
+    with pytest.raises(InputError, match=r"another training: normals\.decoder_channels is 16,16,16,16,8 there, here 16,16,16,16,16\. Give"):
+        NormalsTrainer(wider, TINY, SphereRequest(), work=tmp_path, seed=0).load()
+    one = dataclasses.replace(TINY, sizes=(32,), steps=(20,), batch=(8,), pool=(64,))
+    with pytest.raises(InputError, match=r"normals_training\.sizes is 32,64 there, here 32\."):
+        NormalsTrainer(NET, one, SphereRequest(), work=tmp_path, seed=0).load()
+    file = trainer(tmp_path).checkpoint
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"training\.ckpt: is no checkpoint .* Remove it"):
+        trainer(tmp_path).load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 from PIL import Image
 
 from avatar_kit.normals.storage import load_estimator
+from avatar_kit.photos import convert as conversion
 from avatar_kit.photos.convert import convert
+from avatar_kit.scene.cameras import turned
 from avatar_kit.scene.h3ds import H3dsFolder
+from avatar_kit.scene.photo_file import PhotoFile, read_photo
 from avatar_kit.scene.posed_files import PosedFile
 from avatar_kit.types import Array, Camera, InputError
 
@@ -30,7 +34,7 @@ def in_metres(camera: Camera) -> Camera:
 def posed(views: list[int], distortion: Array | None = None) -> list[PosedFile]:
     folder = H3dsFolder(DEMO)
     return [
-        PosedFile(folder.images[view], in_metres(folder.photo(view).camera), np.zeros(4) if distortion is None else distortion)
+        PosedFile(folder.images[view], in_metres(folder.photo(view).camera), np.zeros(5) if distortion is None else distortion)
         for view in views
     ]
 
@@ -56,7 +60,7 @@ def test_a_stated_unit_is_taken_and_one_photo_needs_it() -> None:
 def test_photos_are_undistorted(tmp_path: Path) -> None:
     """A grid of dots, bent by OpenCV's own formula, lies straight again."""
     true = H3dsFolder(DEMO).photo(0)
-    distortion = np.array([1.5, 0.0, 0.0, 0.0])  # the lens is long: corners lie 0.35 from its axis
+    distortion = np.array([1.5, 0.0, 0.0, 0.0, 0.5])  # the lens is long: corners lie 0.35 from its axis
     k = true.camera.intrinsics
     height, width = true.mask.shape
     at = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).reshape(-1, 1, 2).astype(np.float32)
@@ -68,3 +72,67 @@ def test_photos_are_undistorted(tmp_path: Path) -> None:
     (photo,), _ = convert([file], load_estimator(None), mm_per_unit=1000.0)
     inner = (slice(40, -40), slice(40, -40))
     assert np.abs(photo.image - true.image)[inner].mean() < 0.3 * np.abs(bent - true.image)[inner].mean()
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(3, 2), (6, 1), (8, 3)])
+def test_photos_that_exif_turns_are_turned_with_their_cameras(tmp_path: Path, orientation: int, turns: int) -> None:
+    """Stored lying or upside down, with the camera of the stored pixels, they become what the upright photo becomes, lens and all."""
+    distortion = np.array([1.5, 0.0, 0.05, -0.1, 0.5])
+    upright = posed([2], distortion)[0]
+    image = np.asarray(Image.open(upright.file))[:, 40:]  # no longer square
+    k = upright.camera.intrinsics - np.array([[0, 0, 40], [0, 0, 0], [0, 0, 0.0]])
+    upright = replace(upright, file=tmp_path / "upright.png", camera=Camera(k, upright.camera.world_from_camera, *image.shape[1::-1]))
+    Image.fromarray(image).save(upright.file)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = replace(upright.turned(-turns), file=tmp_path / "stored.png")
+    Image.fromarray(np.rot90(image, turns)).save(stored.file, exif=exif)
+    (expected, found), _ = convert([upright, stored], load_estimator(None), mm_per_unit=1000.0)
+    np.testing.assert_allclose(found.image, expected.image, atol=0.02)
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    np.testing.assert_allclose(found.camera.intrinsics, expected.camera.intrinsics, atol=1e-6)
+    np.testing.assert_allclose(found.camera.world_from_camera, expected.camera.world_from_camera, atol=1e-6)
+
+
+def test_turned_lenses_bend_as_opencv_says() -> None:
+    """The stored photo undistorted and then turned is the photo turned and then undistorted."""
+    stored = posed([2], np.array([1.5, -2.0, 0.2, -0.1, 0.5]))[0]
+    image = H3dsFolder(DEMO).photo(2).image
+    for turns in (1, 2, 3):
+        lying = stored.turned(turns)
+        straight = conversion._undistorted(np.rot90(image, -turns), lying.camera, lying.distortion)
+        np.testing.assert_allclose(straight, np.rot90(conversion._undistorted(image, stored.camera, stored.distortion), -turns), atol=0.02)
+        assert turned(lying.camera, -turns).intrinsics == pytest.approx(stored.camera.intrinsics)
+
+
+def test_a_photo_of_another_shape_than_its_camera_is_refused_by_name(tmp_path: Path) -> None:
+    file = posed([0])[0]
+    with Image.open(file.file) as picture:
+        width, height = picture.size
+        picture.crop((0, 0, width, height - 40)).save(tmp_path / "cropped.jpg")
+        exif = Image.Exif()
+        exif[0x0112] = 2
+        picture.save(tmp_path / "mirrored.jpg", exif=exif)
+        picture.resize((301, 300 * height // width)).save(tmp_path / "small.png")
+    with pytest.raises(InputError, match=rf"cropped\.jpg: is {width} x {height - 40} .* camera {width} x {height}\. Give the photos"):
+        convert([replace(file, file=tmp_path / "cropped.jpg")], load_estimator(None), mm_per_unit=1000.0)
+    with pytest.raises(InputError, match=r"mirrored\.jpg: is mirrored"):
+        convert([replace(file, file=tmp_path / "mirrored.jpg")], load_estimator(None), mm_per_unit=1000.0)
+    assert len(convert([replace(file, file=tmp_path / "small.png")], load_estimator(None), mm_per_unit=1000.0)[0]) == 1
+
+
+def test_photos_are_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    images: list[weakref.ref[Array]] = []
+    alive: list[int] = []
+
+    def read(file: Path) -> PhotoFile:
+        found = read_photo(file)
+        images.append(weakref.ref(found.image))
+        return found
+
+    monkeypatch.setattr(conversion, "read_photo", read)
+    net = load_estimator(None)
+    photos, _ = convert(posed([0, 2]), net, on_photo=lambda: alive.append(sum(image() is not None for image in images)))
+    assert alive == [0, 0]
+    assert photos[1].image.shape == photos[-1].image.shape == (*photos[1].mask.shape, 3)
+    assert [photo.name for photo in photos[1:]] == ["img_0002.jpg"]

@@ -21,7 +21,7 @@ from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.contact import contact_sheet, estimates
 from avatar_kit.photos.find import find_heads, guided_filter, without_holes
 from avatar_kit.photos.focal import with_focal_lengths
-from avatar_kit.photos.folder import PlainPhoto, is_plain, photo_files, read_plain_photos
+from avatar_kit.photos.folder import PlainPhoto, check_there, is_plain, photo_files, read_plain_photos
 from avatar_kit.photos.scene import PlainScene, scene_from_photos
 from avatar_kit.photos.understand import pose_again, understand, view_angles_deg
 from avatar_kit.scene.cameras import orbit_camera
@@ -100,9 +100,9 @@ def test_the_focal_length_of_exif_is_taken_and_perspective_says_the_rest(tmp_pat
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA405] = 50  # 35 mm equivalent
     save(tmp_path / "a.jpg", photo(), exif=exif)
-    read = read_plain_photos(tmp_path)[0]
+    read = next(read_plain_photos(tmp_path))
     assert read.focal_px == pytest.approx(50 * np.hypot(*read.image.shape[:2]) / FULL_FRAME_DIAGONAL_MM)
-    assert read_plain_photos(tmp_path, focal_mm=100.0)[0].focal_px == pytest.approx(2 * read.focal_px)
+    assert next(read_plain_photos(tmp_path, focal_mm=100.0)).focal_px == pytest.approx(2 * read.focal_px)
     seen = understand(read, net)
     assert seen.focal_source == "exif"
     silent = understand(dataclasses.replace(read, focal_px=None), net)
@@ -171,6 +171,33 @@ def test_photos_that_do_not_belong_together_are_named(tmp_path: Path, net: Norma
     assert [note.split(":")[0] for note in found.notes] == ["c.png"]
 
 
+def test_a_photo_that_cannot_be_read_is_left_out(tmp_path: Path, net: NormalNet) -> None:
+    save(tmp_path / "a.jpg", photo(0))
+    save(tmp_path / "c.jpg", photo(2))
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(H3dsFolder(DEMO).photo(0).mask).save(tmp_path / "masks/a.png")
+    found = scene_from_photos(tmp_path, net, masks=tmp_path / "masks")
+    assert [seen.name for seen in found.understood] == ["a.jpg", "c.jpg"]
+    assert found.left_out["b.jpg"].startswith("cannot be read")
+    assert found.notes[0] == f"no mask in {tmp_path / 'masks'} for c.jpg: predicted"
+
+
+def test_what_is_neither_photos_nor_a_scene_is_said_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a photo")
+    for path, says in (
+        (tmp_path, "holds no photos"),
+        (tmp_path / "notes.txt", "is no photo by its name"),
+        (tmp_path / "me.jpg", "no such file"),
+    ):
+        with pytest.raises(InputError, match=says):
+            check_there(path)
+    save(tmp_path / "me.jpg", np.zeros((40, 40, 3)))
+    for path in (tmp_path, tmp_path / "me.jpg", DEMO):
+        check_there(path)
+
+
 def test_a_folder_without_a_usable_photo_is_refused_with_every_reason(tmp_path: Path, net: NormalNet) -> None:
     save(tmp_path / "grey.png", np.full((200, 200, 3), 0.5))
     with pytest.raises(InputError, match=r"grey\.png: no head"):
@@ -192,6 +219,15 @@ def test_masks_are_taken_from_a_folder_or_from_alpha(tmp_path: Path) -> None:
     assert b.mask is not None
     assert (a.mask == truth.mask).all()
     assert (b.mask == truth.mask).all()
+
+
+def test_photos_are_read_one_at_a_time(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.full((40, 40, 3), 0.5))
+    (tmp_path / "b.png").write_text("no picture")
+    photos = read_plain_photos(tmp_path)
+    assert next(photos).name == "a.png"
+    with pytest.raises(InputError, match=r"b\.png"):
+        next(photos)
 
 
 def test_plain_folders_are_told_from_scenes(tmp_path: Path) -> None:

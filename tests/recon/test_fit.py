@@ -7,11 +7,13 @@ import dataclasses
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from mesh.test_mesh import Ball
+from safetensors import safe_open
 
 from avatar_kit import load_prior, load_scene, override, reconstruct
 from avatar_kit.config import PRESETS, MeshConfig
@@ -68,6 +70,7 @@ def test_normal_loss_is_equation_4_and_ignores_what_it_should() -> None:
     slope = torch.tensor([-1.0, -1.0, 0.5])  # the second has no target, the third faces away
     assert losses.normal_loss(n, target, torch.ones(len(n)), slope, 3).item() == pytest.approx(1 / 3)
     assert losses.normal_loss(n, target, torch.full((len(n),), 0.5), slope, 3).item() == pytest.approx(1 / 6)
+    assert losses.normal_weight(target, torch.full((len(n),), 0.5), slope).tolist() == [0.5, 0.0, 0.0]
 
 
 def test_silhouettes_that_are_far_off_hardly_move_the_whole_head() -> None:
@@ -192,13 +195,20 @@ QUICK = [
 def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path) -> None:
     scene = load_scene(DEMO, views=3)
     steps: list[int] = []
-    result = reconstruct(scene, config=override(PRESETS["fast"], QUICK), on_step=lambda step, _: steps.append(step))
+    weights: list[float] = []
+
+    def on_step(step: int, state: dict[str, Any]) -> None:
+        steps.append(step)
+        weights.append(float(state["normal_weight"]))
+
+    result = reconstruct(scene, config=override(PRESETS["fast"], QUICK), on_step=on_step)
     reference = read_reference(DEMO)
     assert reference is not None
     scores = score_run(result, load_prior(), reference)
     assert scores["reconstruction"]["metric"]["face_mm"] < 0.6 * scores["mean head"]["metric"]["face_mm"]
     assert scores["reconstruction"]["metric"]["watertight"]
     assert steps == list(range(60))
+    assert 0.3 < weights[-1] <= PRESETS["fast"].rays.inside_share  # given normals count fully, but for grazing rays
     paths = write_run(result, tmp_path / "run", extra={"scores": scores})
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == sorted(p.name for p in paths)
     report = json.loads((tmp_path / "run/report.json").read_text())
@@ -211,7 +221,7 @@ def test_reconstruction_beats_the_mean_head_and_writes_its_files(tmp_path: Path)
     assert again["metric"]["face_mm"] == pytest.approx(scores["reconstruction"]["metric"]["face_mm"], abs=0.01)
     avatar = read_mesh(tmp_path / "run/avatar.glb")
     assert 0.2 < np.ptp(avatar.vertices[:, 1]) < 0.5  # metres
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_coarser_grids_move_faster() -> None:
@@ -223,10 +233,16 @@ def test_coarser_grids_move_faster() -> None:
     assert rates == pytest.approx({65**3: 0.01, 33**3: 0.015, 17**3: 0.0225})
 
 
-def test_no_steps_leave_the_start() -> None:
-    result = reconstruct(load_scene(DEMO, views=1), config=override(PRESETS["fast"], [*QUICK, "fit.steps=0", "start.steps=2"]))
+def test_no_steps_leave_the_start(tmp_path: Path) -> None:
+    """And what is stated of the field is that of the prior, whatever the settings say."""
+    config = override(PRESETS["fast"], [*QUICK, "fit.steps=0", "start.steps=2", "field.width=512", "texture.size=0"])
+    result = reconstruct(load_scene(DEMO, views=1), config=config)
     assert result.fitted.steps == 0
     assert len(result.mesh.faces) > 1000
+    write_run(result, tmp_path / "run")
+    with safe_open(tmp_path / "run/fit.safetensors", framework="pt") as pack:
+        stated = [json.loads(pack.metadata()["config"]), json.loads((tmp_path / "run/report.json").read_text())["config"]]
+        assert [one["field"]["width"] for one in stated] == [pack.get_tensor("field.last.weight").shape[1]] * 2
 
 
 def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:

@@ -14,13 +14,14 @@ from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, simi
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon.align import place
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.start import PosedHead, Residuals, Start, _moved, normal_residuals, outline_residuals, solve_start
 from avatar_kit.recon.surface import FieldCache
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
-from avatar_kit.types import Photo, Scene
+from avatar_kit.types import InputError, Photo, Scene
 
 CPU = torch.device("cpu")
 WORLD_FROM_HEAD = similarity(200.0, rotation_xyz_deg(2.0, 8.0, -3.0), np.array([12.0, -9.0, 20.0]))
@@ -177,3 +178,33 @@ def test_subject_rays_have_normals(bank: RayBank) -> None:
     rays = bank.subject(500)
     assert rays.inside.all()
     torch.testing.assert_close(rays.normals.norm(dim=-1), torch.ones(len(rays)), atol=1e-3, rtol=0)
+
+
+def test_a_head_that_no_camera_sees_and_masks_without_an_outline_are_refused(bank: RayBank) -> None:
+    for beside in (similarity(1.0, np.eye(3), np.array([50.0, 0, 0])), similarity(200.0, np.eye(3), np.zeros(3))):  # and the wrong unit
+        with pytest.raises(InputError, match=r"prior: no camera looks at the head.*head_from_world"):
+            solve_start(bank, load_prior(), beside @ np.linalg.inv(WORLD_FROM_HEAD), CONFIG.start, CONFIG.rays)
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=850.0, target=np.zeros(3), focal_px=320.0, size=64)
+    mask = np.ones((64, 64), bool)
+    mask[0, 0] = False  # gone when the photo is shrunk
+    photo = Photo(np.zeros((64, 64, 3), np.float32), mask, camera)
+    white = RayBank(Scene((photo,), (0,), "white"), 16, CPU)
+    with pytest.raises(InputError, match="white: the masks have no outline"):
+        solve_start(white, load_prior(), np.linalg.inv(WORLD_FROM_HEAD), CONFIG.start, CONFIG.rays)
+
+
+def test_coordinates_that_no_pose_explains_do_not_narrow_the_outline() -> None:
+    """Of the mean head, whose silhouettes place it: coordinates were predicted, but they are nonsense."""
+    prior = load_prior()
+    renderer = Renderer(extract(prior.field, prior.mean_latent, MeshConfig(resolution=48)))
+    camera = orbit_camera(yaw_deg=0.0, pitch_deg=0.0, distance=4.5, target=np.zeros(3), focal_px=200.0, size=96)
+    seen = renderer.render(camera)
+    nonsense = np.random.default_rng(0).uniform(-0.6, 0.6, (96, 96, 3)).astype(np.float32) * seen.mask[..., None]
+    photo = Photo(np.zeros((96, 96, 3), np.float32), seen.mask, camera, seen.normals.astype(np.float32), coordinates=nonsense)
+    scene = Scene((photo,), (0,), "nonsense", mm_per_world_unit=200.0)
+    placed = place(scene, prior.mean_sdf)
+    assert not placed.located
+    assert not RayBank(scene, 32, CPU, located=placed.located).located
+    assert RayBank(scene, 32, CPU).located  # by default, where coordinates are
+    stated = place(dataclasses.replace(scene, head_from_world=np.eye(4)), prior.mean_sdf)  # as of plain photos
+    assert stated.located

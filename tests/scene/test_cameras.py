@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar_kit.render.renderer import Renderer
-from avatar_kit.scene.cameras import decompose_projection, orbit_camera, projection_matrix, resized
+from avatar_kit.scene.cameras import decompose_projection, orbit_camera, projection_matrix, resized, turned
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Camera
 
@@ -74,3 +74,20 @@ def test_masks_rendered_elsewhere_agree_with_our_cameras(shared: Path, name: str
         ours = Renderer(reference.mesh).render(photo.camera).mask
         overlap = (ours & photo.mask).sum() / (ours | photo.mask).sum()
         assert overlap > 0.995  # half a pixel along the outline of a head 250 px wide is 0.8 %
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 4])
+def test_turning_the_picture_turns_the_camera(turns: int, rng: np.random.Generator) -> None:
+    """Clockwise: what was at the left of the bottom is then at the left of the top."""
+    camera, points = make_camera(), rng.normal(0, 60, (20, 3))
+    camera = Camera(camera.intrinsics, camera.world_from_camera, 400, 300)
+    pixels, depth = camera.project(points)
+    other = turned(camera, turns)
+    for turn in range(turns):
+        height = 400 if turn % 2 else 300
+        pixels = np.stack([height - pixels[:, 1], pixels[:, 0]], axis=1)
+    np.testing.assert_allclose(other.project(points)[0], pixels, atol=1e-9)
+    np.testing.assert_allclose(other.project(points)[1], depth)
+    assert (other.width, other.height) == ((300, 400) if turns % 2 else (400, 300))
+    assert (np.diag(other.intrinsics) > 0).all()
+    assert np.linalg.det(other.world_from_camera) == pytest.approx(1.0)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from avatar_kit.conventions import rotation_xyz_deg, similarity
 from avatar_kit.scene.capture import add_normals, capture_head
 from avatar_kit.scene.h3ds import H3dsFolder, read_normal_map, write_normal_map, write_scene
-from avatar_kit.scene.views import choose_views, load_scene
+from avatar_kit.scene.views import choose_views, load_scene, nearest_to_layout
 from avatar_kit.types import Head, InputError, Mesh
 
 
@@ -112,6 +114,10 @@ def _edit_cameras(path: Path, change: str) -> None:
     np.savez(path / "cameras.npz", **arrays)
 
 
+def _write_notes(notes: object) -> Callable[[Path], object]:
+    return lambda path: (path / "views.json").write_text(json.dumps(notes))
+
+
 DEFECTS = {
     "missing mask": (_drop_mask, "mask_0002.png: missing.*Add a mask"),
     "mask of another size": (_shrink_mask, "mask_0002.png: is 96 x 50.*same size"),
@@ -121,6 +127,16 @@ DEFECTS = {
     "camera missing": (lambda path: _edit_cameras(path, "drop"), "cameras.npz: lacks world_mat_2.*Add it"),
     "camera with NaN": (lambda path: _edit_cameras(path, "nan"), "cameras.npz: world_mat_2 holds NaN.*export it again"),
     "mirrored camera": (lambda path: _edit_cameras(path, "mirror"), "cameras.npz: world_mat_2 is mirrored"),
+    "notes that are a list": (_write_notes([]), r"views\.json: must hold an object"),
+    "no lists of views": (_write_notes({"view_configs": {"3": 2}}), r"views\.json: view_configs must list .*\[0, 2, 3\]"),
+    "views that are no numbers": (_write_notes({"view_configs": {"3": ["a"]}}), r"views\.json: view_configs must list"),
+    "view_configs as a list": (_write_notes({"view_configs": [0, 2, 3]}), r"views\.json: view_configs must list"),
+    "a unit that is no word": (_write_notes({"units": ["mm"]}), r"views\.json: units .* is unknown"),
+    "a place that is no matrix": (_write_notes({"head_from_world": [0, 0, 1]}), r"views\.json: head_from_world must be a 4 x 4 similarity"),
+    "a place in words": (_write_notes({"head_from_world": "here"}), "head_from_world must be a 4 x 4 similarity"),
+    "a place that is not finite": (_write_notes({"head_from_world": np.diag([np.nan, 1, 1, 1]).tolist()}), "head_from_world must be"),
+    "a mirrored place": (_write_notes({"head_from_world": np.diag([-1.0, 1, 1, 1]).tolist()}), "head_from_world must be"),
+    "a place that is squeezed": (_write_notes({"head_from_world": np.diag([1.0, 2, 1, 1]).tolist()}), "head_from_world must be"),
 }
 
 
@@ -136,6 +152,19 @@ def test_defects_are_named_with_file_and_remedy(scene_folder: Path, name: str) -
 def test_more_views_than_photos(scene_folder: Path) -> None:
     with pytest.raises(InputError, match=r"found 6 photos, --views asked for 9\. Use --views 1 to 6"):
         load_scene(scene_folder, views=9)
+
+
+def test_a_stated_place_is_read_as_it_was_rounded(scene_folder: Path) -> None:
+    stated = np.round(similarity(0.005, rotation_xyz_deg(10, 20, 30), np.array([0.1, 0.2, 0.3])), 5)
+    (scene_folder / "views.json").write_text(json.dumps({"head_from_world": stated.tolist()}))
+    np.testing.assert_array_equal(load_scene(scene_folder, views=1).head_from_world, stated)
+    (scene_folder / "views.json").write_text(json.dumps({"head_from_world": None}))
+    assert load_scene(scene_folder, views=1).head_from_world is None
+
+
+def test_two_views_are_a_frontal_one_and_one_from_a_side() -> None:
+    yaw_pitch = np.array([[-90.0, 0], [-45, 0], [3, 0], [45, 0], [90, 0]])
+    assert nearest_to_layout(yaw_pitch, 2) == [2, 3]
 
 
 def test_views_follow_the_scene_else_the_papers_layout(scene_folder: Path) -> None:

@@ -62,4 +62,20 @@ def test_large_jpegs_are_decoded_small(tmp_path: Path) -> None:
         Image.new("RGB", (width, height), (10, 200, 30)).save(tmp_path / "a.jpg")
         read = read_photo(tmp_path / "a.jpg")
         assert read.image.shape[1::-1] == expected
-        assert read.shrunk == pytest.approx(max(expected) / max(width, height))
+        assert read.size == (width, height)
+
+
+def test_a_path_may_be_text_and_the_files_size_and_turns_are_known(tmp_path: Path, picture: Image.Image) -> None:
+    picture.save(tmp_path / "a.png")
+    plain = read_photo(str(tmp_path / "a.png"))
+    assert (plain.size, plain.quarter_turns) == ((100, 60), 0)
+    exif = Image.Exif()
+    for orientation, size, turns in ((3, (100, 60), 2), (6, (60, 100), 1), (8, (60, 100), 3), (5, (60, 100), None)):
+        exif[0x0112] = orientation
+        for name in ("a.jpg", "a.tif"):
+            picture.save(tmp_path / name, exif=exif)
+            turned = read_photo(tmp_path / name)
+            assert (turned.size, turned.quarter_turns) == (size, turns), (name, orientation)
+            assert turned.image.shape == (*size[::-1], 3)
+    with pytest.raises(InputError, match="no such file"):
+        read_photo(str(tmp_path / "b.jpg"))

@@ -84,7 +84,7 @@ def test_colmap_models_are_read(tmp_path: Path, place: str) -> None:
     write_colmap_text(model)
     found = read_posed(tmp_path)
     same(found, tmp_path / "images")
-    np.testing.assert_allclose(found[0].distortion, [0.1, -0.02, 0.001, 0.002])
+    np.testing.assert_allclose(found[0].distortion, [0.1, -0.02, 0.001, 0.002, 0])
     for file in model.glob("*.txt"):
         file.unlink()
     write_colmap_binary(model)
@@ -118,3 +118,17 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "cameras.txt").write_text("2 PINHOLE 64 64 90 90 32 32\n")
     with pytest.raises(InputError, match="camera 1"):
         read_posed(tmp_path)
+
+
+def test_lenses_of_transforms_json_are_read_or_refused(tmp_path: Path) -> None:
+    lens = {"camera_model": "OPENCV", "k1": 0.1, "k2": -0.02, "k3": 0.003, "k4": 0.0, "p1": 0.001, "p2": 0.002}
+    found = read_posed(write_transforms(tmp_path, **lens))
+    np.testing.assert_allclose(found[0].distortion, [0.1, -0.02, 0.001, 0.002, 0.003])
+    for change, message in (
+        ({"camera_model": "OPENCV_FISHEYE"}, r"photo 0\.jpg is of model OPENCV_FISHEYE\. .*image_undistorter"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR"),
+        ({"camera_model": None, "is_fisheye": True}, "OPENCV_FISHEYE"),
+        ({"k4": 0.01}, "k4.*image_undistorter"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_posed(write_transforms(tmp_path, **{**lens, **change}))
