@@ -17,6 +17,7 @@ import torch
 
 from avatar_kit.config import PRESETS, override
 from avatar_kit.prior.card import write_prior
+from avatar_kit.prior.held_out import split_requests
 from avatar_kit.prior.samples import HeadRequest, write_samples
 from avatar_kit.prior.train import PriorTrainer
 from avatar_kit.score.ablations import ABLATIONS, training_config
@@ -40,9 +41,9 @@ def main() -> None:
     for number, text in enumerate(options.heads):
         source, _, count = text.rpartition("*")
         requests.append(HeadRequest(source, int(count), options.seed + number, makehuman_hair=options.hair))
-    unseen = [HeadRequest(each.source, _HELD_OUT, each.seed + 1000, makehuman_hair=options.hair) for each in requests]
-    samples = write_samples(options.work / "samples", requests, workers=options.threads)
-    held_out = write_samples(options.work / "samples_held_out", unseen, workers=options.threads)
+    seen, unseen = split_requests(requests, _HELD_OUT)
+    samples = write_samples(options.work / "samples", seen, workers=options.threads)
+    held_out = write_samples(options.work / "samples_held_out", unseen, workers=options.threads) if unseen else None
     base = override(PRESETS["fast"], [f"prior.epochs={options.epochs}"])
     variants = {v.prior: v for ablation in ABLATIONS.values() for v in reversed(ablation.variants) if v.prior != "none"}
     for name in options.only.split(",") if options.only else variants:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from avatar_kit_cli.options import need_network
 
 if TYPE_CHECKING:
     from avatar_kit.photos.scene import PlainScene
@@ -39,7 +40,7 @@ class Maker:
 
     def __init__(
         self, prior_file: str, normal_net: str | None, seconds: float, preset: str, config: Any, device: str, seed: int, *,
-        usd: bool = False, hints: PhotoHints | None = None, refine_cameras: bool | None = None,
+        usd: bool = False, hints: PhotoHints | None = None, refine_cameras: bool | None = None, plain_config: Any = None,
     ) -> None:  # fmt: skip
         from avatar_kit.backends import pick_device
         from avatar_kit.prior.storage import load_prior, untrained_prior
@@ -52,36 +53,43 @@ class Maker:
             self._prior = load_prior(prior_file, self._device)
         self._load_seconds = time.perf_counter() - started
         self._settings = dict(normal_net=normal_net, seconds=seconds, preset=preset, device=self._device, seed=seed)
-        self._config, self._refine_cameras = config, refine_cameras
+        self._config, self._plain_config, self._refine_cameras = config, plain_config or config, refine_cameras
         self._usd, self._hints = usd, hints or PhotoHints()
 
     def make(self, path: Path, out: Path, views: int | None, ids: list[int] | None) -> list[Path]:
         """One scene, or plain photos; the paths of what was written."""
-        from avatar_kit.photos.folder import is_plain
+        from avatar_kit.photos.folder import check_there, is_plain
         from avatar_kit.recon.pipeline import log
         from avatar_kit.scene.views import load_scene
 
         started = time.perf_counter()
+        check_there(path)
         if is_plain(path):
             plain = self._understand(path, views, ids)
             extra = self._write_photos(plain, out)
             if self._hints.check:
                 return [out / name for name in (_PHOTOS_JSON, _PHOTOS_PNG)]
-            from avatar_kit.config import PLAIN_CAMERAS
-
-            config = dataclasses.replace(self._config, cameras=PLAIN_CAMERAS) if self._refine_cameras is not False else self._config
-            return self._finish(plain.scene, None, out, config, time.perf_counter() - started, extra)
-        if self._hints.check:
-            raise click.UsageError(f"--check is for plain photos; {path} states its cameras.")
-        if self._hints.yaws_deg is not None:
-            raise click.UsageError(f"--yaw is for plain photos; {path} states its cameras.")
+            return self._finish(plain.scene, None, out, self._refined(self._plain_config), time.perf_counter() - started, extra)
+        self._refuse_hints(path)
         scene = load_scene(path, views=views or 3, view_ids=ids)
         given = sum(photo.normals is not None for photo in scene.photos)
         log(f"{scene.name}: {len(scene.photos)} photos (views {list(scene.view_ids)}), {given} with normal maps, on {self._device}")
-        config = self._config
-        if self._refine_cameras is not None:
-            config = dataclasses.replace(config, cameras=dataclasses.replace(config.cameras, refine=self._refine_cameras))
-        return self._finish(scene, path, out, config, time.perf_counter() - started, ({}, {}))
+        return self._finish(scene, path, out, self._refined(self._config), time.perf_counter() - started, ({}, {}))
+
+    def _refined(self, config: Any) -> Any:
+        if self._refine_cameras is None:
+            return config
+        return dataclasses.replace(config, cameras=dataclasses.replace(config.cameras, refine=self._refine_cameras))
+
+    def _refuse_hints(self, path: Path) -> None:
+        """What is said about plain photos does nothing to a scene."""
+        hints = self._hints
+        given = {
+            "--check": hints.check, "--masks": hints.masks is not None, "--focal-mm": hints.focal_mm is not None,
+            "--person": hints.person is not None, "--yaw": hints.yaws_deg is not None,
+        }  # fmt: skip
+        for option in (name for name, there in given.items() if there):
+            raise click.UsageError(f"{option} is for plain photos; {path} states its cameras. Leave it out.")
 
     def _understand(self, path: Path, views: int | None, ids: list[int] | None) -> PlainScene:
         from tqdm import tqdm
@@ -93,8 +101,7 @@ class Maker:
         from avatar_kit.types import InputError
 
         network = self._settings["normal_net"]
-        if network is None:
-            raise click.UsageError(f"{path}: plain photos need the network that finds heads. Leave --normals none out, or add cameras.npz.")
+        need_network(path, network)
         if ids is not None:
             raise click.UsageError("--view-ids is for scenes with cameras; of plain photos, give a folder with those that you want.")
         hints = self._hints
@@ -139,12 +146,12 @@ class Maker:
 
         load_seconds += self._load_seconds
         self._load_seconds = 0.0  # the next scene finds the prior there
-        with _progress(config.fit.steps) as on_step:
-            result = reconstruct(scene, prior=self._prior, config=config, on_step=on_step, **self._settings)
+        with _progress(config.fit.steps) as bar:
+            result = reconstruct(scene, prior=self._prior, config=config, on_step=bar.step, on_stage=bar.stage, **self._settings)
         result.seconds["load"] = load_seconds
         result.seconds["total"] += load_seconds
         stages = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items() if name != "total")
-        log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}")
+        log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}; now pictures and the page")
         pictures, texts = kept
         extra = {} if path is None else self._score(result, path, pictures)
         pictures = {"preview.png": preview_sheet(result), **pictures}
@@ -155,15 +162,22 @@ class Maker:
         """Entries for report.json, and a picture, where the scene has a truth."""
         from avatar_kit.recon.pipeline import log
         from avatar_kit.scene.h3ds import read_reference
+        from avatar_kit.score.checks import check_truth
         from avatar_kit.score.picture import error_sheet
         from avatar_kit.score.report import score_run, score_table
+        from avatar_kit.types import InputError
 
-        reference = read_reference(path)
-        if reference is None:
+        try:
+            reference = read_reference(path)
+            if reference is None:
+                return {}
+            check_truth(reference, result.scene.mm_per_world_unit, f"{path}/full_head.obj")
+            scores = score_run(result, self._prior, reference)
+            pictures["errors.png"] = error_sheet(result, reference)
+        except InputError as error:  # the head that was fitted stands
+            log(f"{path}: not scored: {error}")
             return {}
-        scores = score_run(result, self._prior, reference)
         log(score_table(scores))
-        pictures["errors.png"] = error_sheet(result, reference)
         return {"scores": scores}
 
 
@@ -176,16 +190,21 @@ class _progress:
     def __enter__(self) -> Any:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=self._steps, desc="fit", unit="step", leave=False, mininterval=0.5)
-        return self._on_step
+        self._bar = tqdm(total=self._steps, unit="step", leave=False, mininterval=0.5)
+        return self
 
-    def _on_step(self, step: int, state: dict[str, Any]) -> None:
+    def stage(self, name: str) -> None:
+        """Say what goes on, also before and after the steps."""
+        self._bar.set_description(name)
+
+    def step(self, step: int, state: dict[str, Any]) -> None:
         if step == 0:
             self._bar.unpause()  # what came before the fit says nothing about the time left
         self._bar.update()
         if step % 20 == 0:
-            normal = float(state["terms"]["normal"].detach())
-            self._bar.set_postfix_str(f"normals {math.degrees(math.acos(max(-1.0, 1.0 - normal))):.1f} deg")
+            total, weight = float(state["terms"]["normal"].detach()), float(state["normal_weight"])
+            if weight > 0:  # the cosine's weighted mean
+                self._bar.set_postfix_str(f"normals {math.degrees(math.acos(min(max(1.0 - total / weight, -1.0), 1.0))):.1f} deg")
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from avatar_kit_cli.options import check_output, preset_options, resolve_config
+from avatar_kit_cli.options import check_file, check_folder, positive, preset_options, resolve_config
 
 
 @click.group()
@@ -25,7 +25,8 @@ def prior() -> None:
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/prior"), show_default=True,
               help="Samples and checkpoints.")  # fmt: skip
 @click.option("--start", help="Go on from this prior (default, or a file) instead of from a sphere.")
-@click.option("--held-out", type=click.IntRange(1), help="Heads of each source to score with; by default a thirtieth of those to train on.")
+@click.option("--held-out", type=click.IntRange(1),
+              help="Heads of each source to score with, of a folder so many of its scans.  [default: a thirtieth]")  # fmt: skip
 @click.option("--workers", default=2, show_default=True, help="Processes that make samples.")
 @click.option("--threads", type=int, help="Of the training; all cores by default.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
@@ -44,6 +45,7 @@ def train(
     from avatar_kit.backends import pick_device
     from avatar_kit.prior import processes
     from avatar_kit.prior.card import write_prior
+    from avatar_kit.prior.held_out import split_requests
     from avatar_kit.prior.history import History
     from avatar_kit.prior.samples import HeadRequest, SampleFolder, write_samples
     from avatar_kit.prior.storage import load_prior
@@ -56,7 +58,6 @@ def train(
         HeadRequest(source, count, seed + i, makehuman_hair=str(hair) if hair else None)
         for i, (source, count) in enumerate(map(_source_and_count, sources))
     ]
-    unseen = [dataclasses.replace(request, count=held_out or max(1, request.count // 30), seed=request.seed + 1000) for request in requests]
     begin = load_prior(start) if start else None
     checkpoint = work / "training.ckpt"
     if checkpoint.is_file() and not resume:
@@ -65,7 +66,10 @@ def train(
         processes.check_sizes(sum(request.count for request in requests), config.prior.heads_per_step)
         first = processes.rank() == 0  # the others wait for its samples, and are silent
         samples = {name: work / f"samples_{name.replace(' ', '_')}" for name in ("held out", "training")}
-        for (name, folder), asked in zip(samples.items(), (unseen, requests) if first else ()):
+        seen, unseen = split_requests(requests, held_out) if first else ([], [])
+        for (name, folder), asked in zip(samples.items(), (unseen, seen), strict=True):
+            if not asked:
+                continue
             with tqdm(total=sum(request.count for request in asked), desc=f"{name} heads", unit="head") as bar:
                 write_samples(folder, asked, workers=workers, progress=lambda done, _, bar=bar: bar.update(done - bar.n))
         processes.wait()
@@ -83,7 +87,8 @@ def train(
 
             trainer.train(checkpoint=checkpoint, on_epoch=show)
         command = " ".join(["avatar-kit", *sys.argv[1:]])
-        card = write_prior(out, trainer, held_out=SampleFolder(samples["held out"]), command=command, seed=seed)
+        scored = SampleFolder(samples["held out"]) if unseen else None
+        card = write_prior(out, trainer, held_out=scored, command=command, seed=seed)
         if card:
             click.echo(json.dumps(card["scores"], indent=1), err=True)
             click.echo(out)
@@ -102,7 +107,7 @@ def info(file: str) -> None:
 _look = [
     click.option("--out", type=click.Path(path_type=Path), required=True, help="A contact sheet, .png."),
     click.option("--meshes", type=click.Path(path_type=Path), help="A folder for the meshes too (.ply, mm, head frame)."),
-    click.option("--resolution", default=128, show_default=True, help="Cells along each side of the box."),
+    click.option("--resolution", default=128, show_default=True, type=click.IntRange(32), help="Cells along each side of the box."),
     click.option("--overwrite", is_flag=True),
 ]
 
@@ -116,7 +121,7 @@ def _look_options(command: Any) -> Any:
 @prior.command()
 @click.argument("file", default="default")
 @click.option("--count", default=9, show_default=True, type=click.IntRange(1))
-@click.option("--spread", default=1.0, show_default=True, help="Times the training heads' standard deviation.")
+@click.option("--spread", default=1.0, show_default=True, callback=positive, help="Times the training heads' standard deviation.")
 @click.option("--seed", default=0, show_default=True)
 @_look_options
 def sample(file: str, count: int, spread: float, seed: int, out: Path, meshes: Path | None, resolution: int, overwrite: bool) -> None:
@@ -153,7 +158,7 @@ def interpolate(a: str, b: str, file: str, count: int, out: Path, meshes: Path |
 @click.option("--steps", default=600, show_default=True, type=click.IntRange(1), help="Of each fit.")
 @click.option("--resolution", default=256, show_default=True, type=click.IntRange(32), help="Cells along each side of the box.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--mm-per-unit", type=float, help="Of MESH.  [default: what its scene says, else 1]")
+@click.option("--mm-per-unit", type=float, callback=positive, help="Of MESH.  [default: what its scene says, else 1]")
 @click.option(
     "--in-head-frame", is_flag=True, help="MESH is in the head frame already: +y up, +z out of the face, the nose tip at z = 130 mm."
 )
@@ -179,7 +184,7 @@ def fit(
     from avatar_kit.score.prior_fit import fit_table, score_fit, write_fit
     from avatar_kit.score.target import read_target
 
-    check_output(out, overwrite)
+    check_folder(out, overwrite, ("fit.png", "fit.json", "latent.ply", "grids.ply"), inputs=[mesh])
     loaded = load_prior(file)
     target = read_target(mesh, loaded.mean_sdf, mm_per_unit=mm_per_unit, in_head_frame=in_head_frame, seed=seed)
     click.echo(f"{mesh}: frame {target.frame}", err=True)
@@ -215,7 +220,7 @@ def page(file: str, out: Path, history: Path | None, count: int, resolution: int
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.score.prior_page import prior_page
 
-    check_output(out, overwrite)
+    check_file(out, overwrite, (".html",))
     entries = read_history(history) if history else []
     text = prior_page(load_prior(file), name=file, count=count, resolution=resolution, seed=seed, history=entries)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -228,18 +233,21 @@ def _show(loaded: Any, latents: Any, out: Path, meshes: Path | None, resolution:
     from avatar_kit.mesh.files import write_mesh
     from avatar_kit.mesh.gallery import heads
     from avatar_kit.render.sheet import contact_sheet
+    from avatar_kit.whole_folder import whole_folder
 
-    for each in (out, meshes):
-        if each is not None:
-            check_output(each, overwrite)
+    check_file(out, overwrite, (".png",))
+    if meshes:
+        check_folder(meshes, overwrite, ("head_*.ply",))
     made = heads(loaded, latents, resolution=resolution)
     out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(made, per_row=min(3, len(made))).save(out, optimize=True)
     click.echo(out)
-    for number, mesh in enumerate(made if meshes else []):
-        assert meshes is not None
-        meshes.mkdir(parents=True, exist_ok=True)
-        write_mesh(meshes / f"head_{number:03d}.ply", dataclasses.replace(mesh, vertices=mesh.vertices * MM_PER_UNIT))
+    if not meshes:
+        return
+    with whole_folder(meshes) as part:
+        for number, mesh in enumerate(made):
+            write_mesh(part / f"head_{number:03d}.ply", dataclasses.replace(mesh, vertices=mesh.vertices * MM_PER_UNIT))
+    for number in range(len(made)):
         click.echo(meshes / f"head_{number:03d}.ply")
 
 

@@ -8,9 +8,11 @@ be used is left out with a warning.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,33 +26,82 @@ _REACH = 1.6  # units: what lies further from the origin cannot matter inside th
 
 
 class FolderHeads:
-    """The scans of a folder, in turn by a random draw."""
+    """The scans of a folder.
+
+    Args:
+        scans: names of the files to use; all by default.
+        without: names of those to leave.
+
+    Raises:
+        InputError: no scans in the folder, or one that is named in `scans` is not.
+    """
 
     name = "folder"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, scans: Collection[str] = (), without: Collection[str] = ()) -> None:
         self._folder = folder
-        self._files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _FORMATS) if folder.is_dir() else []
-        if not self._files:
+        there = sorted(p for p in folder.iterdir() if p.suffix.lower() in _FORMATS) if folder.is_dir() else []
+        if not there:
             raise InputError(f"{folder}: no scans in it. folder:DIR takes a folder of {', '.join(_FORMATS)} files.")
+        gone = sorted(set(scans) - {file.name for file in there})
+        if gone:
+            raise InputError(f"{folder}: lacks {gone[0]}, which was there when the scans were shared out. Put it back.")
+        self._files = [file for file in there if file.name not in without and (not scans or file.name in scans)]
+        if not self._files:
+            raise InputError(f"{folder}: of its {len(there)} scans none are left, all are held out. Add more scans.")
         self._unusable: dict[Path, str] = {}
 
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def numbered(self, seed: int, number: int) -> Head:
+        """Head `number` of a seed, the same whatever was asked for before: every scan once, in a random order, then again in another.
+
+        In the place of a scan that cannot be used stands another one.
+
+        Raises:
+            InputError: as `sample`.
+        """
+        turn, place = divmod(number, len(self._files))
+        file = self._files[int(np.random.default_rng([seed, turn, 2]).permutation(len(self._files))[place])]
+        return self._try(file) or self.sample(np.random.default_rng([seed, number]))
+
+    def hold_out(self, count: int) -> tuple[str, ...]:
+        """Names of `count` usable scans to score with, fewer where else none would be left; the same for the same files.
+
+        A hash of the name decides, so that scans of one kind, which names often sort together, do not all go.
+        """
+        usable: list[str] = []
+        for file in sorted(self._files, key=lambda file: hashlib.sha256(file.name.encode()).hexdigest()):
+            if self._try(file) is not None:
+                usable.append(file.name)
+            if len(usable) > count:
+                break
+        return tuple(sorted(usable[: min(count, len(usable) - 1)]))
+
     def sample(self, rng: np.random.Generator) -> Head:
-        """One scan, in the head frame, cut to the surroundings of the field's box.
+        """One scan by a random draw, in the head frame, cut to the surroundings of the field's box.
 
         Raises:
             InputError: no scan of the folder can be used. Some that cannot be are a warning.
         """
         while len(self._unusable) < len(self._files):
             file = self._files[int(rng.integers(len(self._files)))]
-            if file in self._unusable:  # it is drawn again and not struck off: a head must not depend on those before it
-                continue
-            try:
-                return self.load(file)
-            except InputError as error:
-                self._unusable[file] = str(error)
-                warnings.warn(f"left out: {error}", stacklevel=2)
+            head = self._try(file)  # one that fails is drawn again and not struck off: a head must not depend on those before it
+            if head is not None:
+                return head
         raise InputError(f"{self._folder}: none of its {len(self._files)} scans can be used. {next(iter(self._unusable.values()))}")
+
+    def _try(self, file: Path) -> Head | None:
+        """The scan, or None, with a warning the first time, where it cannot be used."""
+        if file in self._unusable:
+            return None
+        try:
+            return self.load(file)
+        except InputError as error:
+            self._unusable[file] = str(error)
+            warnings.warn(f"left out: {error}", stacklevel=3)
+            return None
 
     def load(self, file: Path) -> Head:
         """The scan in `file`.

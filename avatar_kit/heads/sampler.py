@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,26 +22,50 @@ class HeadSource(Protocol):
         ...
 
 
-def open_source(spec: str) -> HeadSource:
+@runtime_checkable
+class NumberedSource(HeadSource, Protocol):
+    """One with so many heads and no more, which gives each once before it gives one again."""
+
+    def numbered(self, seed: int, number: int) -> Head:
+        """Head `number` of a seed, as `HeadSource.sample` gives it."""
+        ...
+
+
+def open_source(spec: str, *, scans: Collection[str] = (), without: Collection[str] = ()) -> HeadSource:
     """The source that `spec` names: "anny", "ict:FILE" or "folder:DIR".
+
+    Args:
+        scans, without: of a folder, names of the files to use (all by default) and to leave.
 
     Raises:
         InputError: unknown kind, or its file is missing.
     """
+    check_source(spec)
     kind, _, path = spec.partition(":")
     if kind == "anny":
         from avatar_kit.heads.anny import AnnyHeads
 
         return AnnyHeads()
-    if kind == "ict" and path:
+    if kind == "ict":
         from avatar_kit.heads.ict import IctHeads
 
         return IctHeads(Path(path).expanduser())
-    if kind == "folder" and path:
-        from avatar_kit.heads.folder import FolderHeads
+    from avatar_kit.heads.folder import FolderHeads
 
-        return FolderHeads(Path(path).expanduser())
-    raise InputError(f"--heads {spec}: unknown source. Use anny, ict:FILE or folder:DIR.")
+    return FolderHeads(Path(path).expanduser(), scans=scans, without=without)
+
+
+def check_source(spec: str) -> None:
+    """Refuse, without opening it, a source that there is not.
+
+    Raises:
+        InputError: as `open_source`.
+    """
+    kind, _, path = spec.partition(":")
+    if spec != "anny" and not (kind in ("ict", "folder") and path):
+        raise InputError(f"{spec}: unknown source of heads. Use anny, ict:FILE or folder:DIR.")
+    if path and not Path(path).expanduser().exists():
+        raise InputError(f"{spec}: no such file or folder. Give {'the file' if kind == 'ict' else 'the folder'} that holds the heads.")
 
 
 _STYLE_ODDS = {"none": 0.16, "cropped": 0.17, "short": 0.27, "long": 0.22, "tied": 0.1, "receding": 0.08}
@@ -62,7 +87,7 @@ class HeadSampler:
     def head(self, index: int) -> Head:
         """Head `index`: reproducible from (seed, source, index) alone."""
         rng = np.random.default_rng([self.seed, index])
-        bare = self.source.sample(rng)
+        bare = self.source.numbered(self.seed, index) if isinstance(self.source, NumberedSource) else self.source.sample(rng)
         attributes = dict(bare.attributes)
         base_vertices = attributes.pop("base_vertices", None)
         parts = dict(bare.parts)

@@ -24,8 +24,11 @@ _LICENCES = {
 }
 
 
-def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, command: str, seed: int) -> dict[str, Any] | None:
+def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder | None, command: str, seed: int) -> dict[str, Any] | None:
     """Save a trainer's prior, score it on held-out heads, and write the card into the file and beside it (.json).
+
+    Args:
+        held_out: None where there are none; the card then has no score on them.
 
     Where several processes train, all call this; the first one does it and has the card, the others None.
     """
@@ -37,7 +40,8 @@ def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, co
     if any(request["makehuman_hair"] for request in requests):
         kinds.add("hair")
     card: dict[str, Any] = {
-        "heads": [{"source": request["source"].partition(":")[0], "count": request["count"]} for request in requests],
+        "heads": _counts(requests),
+        "held_out": _counts(held_out.index["requests"]) if held_out else [],
         "licences": [_LICENCES[kind] for kind in sorted(kinds)],
         "command": command,
         "seed": seed,
@@ -54,18 +58,26 @@ def write_prior(path: Path, trainer: PriorTrainer, *, held_out: SampleFolder, co
     return card
 
 
-def scores(prior: HeadPrior, held_out: SampleFolder, training: SampleFolder, *, seed: int, grid_heads: int = 6) -> dict[str, float]:
-    """Mean distance from true to modelled surface in mm: training heads, and held-out heads by what is fitted to them."""
+def _counts(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"source": request["source"].partition(":")[0], "count": request["count"]} for request in requests]
+
+
+def scores(prior: HeadPrior, held_out: SampleFolder | None, training: SampleFolder, *, seed: int, grid_heads: int = 6) -> dict[str, float]:
+    """Mean distance from true to modelled surface in mm: training heads, and held-out heads, where there are some, by what is fitted
+    to them."""
     generator = torch.Generator().manual_seed(seed)
-    rows = list(range(len(held_out)))
     known = list(range(0, len(training), max(1, len(training) // 64)))[:64]
+    of_training = {"training_heads_mm": round(surface_error_mm(prior.field, prior.latents[known], training, known), 3)}
+    if held_out is None:
+        return of_training
+    rows = list(range(len(held_out)))
     field, latents = project(prior, held_out, rows, steps=300, generator=generator)
     with_grids = []
     for row in rows[:: max(1, len(rows) // grid_heads)][:grid_heads]:
         fitted, latent = project(prior, held_out, [row], steps=300, generator=generator, grids=True)
         with_grids.append(surface_error_mm(fitted, latent, held_out, [row]))
     return {
-        "training_heads_mm": round(surface_error_mm(prior.field, prior.latents[known], training, known), 3),
+        **of_training,
         "held_out_mean_head_mm": round(surface_error_mm(prior.field, prior.mean_latent.expand(len(rows), -1), held_out, rows), 3),
         "held_out_latent_mm": round(surface_error_mm(field, latents, held_out, rows), 3),
         "held_out_latent_and_grids_mm": round(sum(with_grids) / len(with_grids), 3),

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from avatar_kit.conventions import BOX_MAX, MM_PER_UNIT
+from avatar_kit.heads.sampler import check_source
 from avatar_kit.types import Array, Head, InputError, Mesh
 
 SURFACE_COUNT, NEAR_COUNT, UNIFORM_COUNT = 8192, 14336, 4096
@@ -31,13 +32,23 @@ _HIDDEN = 0.0025  # units: surface this deep inside another part is not surface
 
 @dataclass(frozen=True)
 class HeadRequest:
-    """Heads `first` to `first + count - 1` of one source."""
+    """Heads `first` to `first + count - 1` of one source.
+
+    Attributes:
+        scans, without: of a folder, names of the files to use (all where there are none) and to leave (`prior.held_out`).
+    """
 
     source: str
     count: int
     seed: int = 0
     first: int = 0
     makehuman_hair: str | None = None
+    scans: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """As an index holds it: names of scans where there are some."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items() if value != ()}
 
 
 def sample_head(head: Head, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -108,17 +119,18 @@ def write_samples(
         progress: called with (heads done, heads in all).
 
     Raises:
-        InputError: `path` holds the samples of other requests.
+        InputError: no such source, or `path` holds the samples of other requests.
     """
+    for request in requests:  # before workers wait for it, and before anything is written
+        check_source(request.source)
     jobs = [(request, request.first + i) for request in requests for i in range(request.count)]
-    asked = [asdict(request) for request in requests]
+    asked = [request.as_json() for request in requests]
     path.mkdir(parents=True, exist_ok=True)
     index_file = path / "index.json"
-    if index_file.is_file():
-        index = json.loads(index_file.read_text())
-        if index["requests"] != asked:
+    index = json.loads(index_file.read_text()) if index_file.is_file() else {}
+    if index.get("requests") != asked:
+        if any(index.get("heads", ())):
             raise InputError(f"{path}: holds samples of other heads. Use another folder, or remove it.")
-    else:
         shapes = {"surface": (SURFACE_COUNT, 6), "space": (NEAR_COUNT + UNIFORM_COUNT, 4)}
         for name, shape in shapes.items():
             np.lib.format.open_memmap(path / f"{name}.npy", mode="w+", dtype=np.float32, shape=(len(jobs), *shape)).flush()
@@ -146,7 +158,7 @@ def _run(jobs: list[tuple[str, int, HeadRequest, int]], workers: int) -> Iterato
         yield from pool.imap_unordered(_sample_job, jobs, chunksize=2)
 
 
-_samplers: dict[tuple[str, int, str | None], Any] = {}
+_samplers: dict[HeadRequest, Any] = {}
 
 
 def _sample_job(job: tuple[str, int, HeadRequest, int]) -> tuple[int, dict[str, Any]]:
@@ -155,11 +167,11 @@ def _sample_job(job: tuple[str, int, HeadRequest, int]) -> tuple[int, dict[str, 
 
     path, row, request, number = job
     torch.set_num_threads(1)
-    key = (request.source, request.seed, request.makehuman_hair)
-    if key not in _samplers:
+    if request not in _samplers:
         hair = Path(request.makehuman_hair) if request.makehuman_hair else None
-        _samplers[key] = HeadSampler(open_source(request.source), seed=request.seed, makehuman_hair=hair)
-    head = _samplers[key].head(number)
+        source = open_source(request.source, scans=request.scans, without=request.without)
+        _samplers[request] = HeadSampler(source, seed=request.seed, makehuman_hair=hair)
+    head = _samplers[request].head(number)
     surface, space = sample_head(head, np.random.default_rng([request.seed, number, 1]))
     for name, rows in (("surface", surface), ("space", space)):
         array = np.lib.format.open_memmap(f"{path}/{name}.npy", mode="r+")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -96,9 +96,10 @@ def load_variant_prior(variant: Variant, folder: Path, config: Config, *, device
 
 def run_ablation(
     table: str, subjects: Sequence[Subject], priors: Path, out: Path, config: Config, *, seeds: Sequence[int], device: str,
-    normal_net: Any = "default", log: Callable[[str], None] = lambda message: None,
+    normal_net: str | None = "default", log: Callable[[str], None] = lambda message: None,
 ) -> dict[str, list[Result]]:  # fmt: skip
-    """Fit all rows of a table to all subjects, into a folder of `out` for each; what is there already stays.
+    """Fit all rows of a table to all subjects, into a folder of `out` for each; what is there already, of the same priors and
+    settings, stays.
 
     Args:
         priors: folder with the rows' priors.
@@ -120,8 +121,8 @@ def run_ablation(
             )  # fmt: skip
             log(f"{variant.name}, seed {seed}")
             place = out / f"{variant.prior}{'' if variant.normals else '_without_normals'}"
-            there = run(subjects, ablation.views, place, scorer, seed=seed, log=log)
-            results[variant.name] = [row for row in there if row["seed"] in seeds]
+            rows = run(subjects, ablation.views, place, scorer, settings=scorer.fingerprint, seed=seed, log=log)
+            results.setdefault(variant.name, []).extend(rows)
     return results
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from avatar_kit.config import PRESETS, Config
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import align
@@ -15,6 +16,7 @@ from avatar_kit.scene.h3ds import H3dsFolder, read_reference
 from avatar_kit.scene.views import choose_views, load_scene
 from avatar_kit.score.checks import check_prediction, check_truth
 from avatar_kit.score.datasets import Subject
+from avatar_kit.score.fingerprint import fingerprint
 from avatar_kit.score.report import mean_head_mesh, score_mesh, score_run
 from avatar_kit.score.rivals import Rival
 from avatar_kit.types import Camera, InputError, Reference
@@ -44,8 +46,9 @@ def evaluate_path(
         view_ids = json.loads(notes.read_text())["views"]
     if reference.is_file():
         truth = read_mesh(reference)
-        check_prediction(mesh, Reference(truth, {}, None), str(mesh_or_run))
         assumed = Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None)
+        check_truth(assumed, 1.0, str(reference))
+        check_prediction(mesh, assumed, str(mesh_or_run))
         return {mesh_or_run.name: score_mesh(mesh, assumed, device=device, backend=backend, protocols=protocols)}
     truth_or_none = read_reference(reference)
     if truth_or_none is None:
@@ -70,12 +73,25 @@ class SubjectScorer:
     """Reconstructs a subject and scores it beside the mean head and rivals, with one prior for all.
 
     Args:
+        config: by default that of the preset.
+        normal_net: "default", a file or None.
         drop_normals: do without the scenes' normal maps.
-        settings: of `recon.pipeline.reconstruct`.
+        settings: others of `recon.pipeline.reconstruct`.
     """
 
-    def __init__(self, prior: HeadPrior, *, rivals: Sequence[Rival] = (), drop_normals: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, prior: HeadPrior, *, config: Config | None = None, normal_net: str | None = "default", rivals: Sequence[Rival] = (),
+        drop_normals: bool = False, **settings: Any,
+    ) -> None:  # fmt: skip
         self._prior, self._rivals, self._drop_normals, self._settings = prior, rivals, drop_normals, settings
+        self._config, self._normal_net = config or PRESETS[settings.get("preset", "fast")], normal_net
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what scores depend on besides the subject and the seed."""
+        rivals = [[rival.name, rival.command] for rival in self._rivals]
+        kind = {"rivals": rivals, "drop_normals": self._drop_normals, "device": self._settings.get("device", "cpu")}
+        return fingerprint(self._prior, self._config, normal_net=self._normal_net, **kind)
 
     def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
         """{"view_ids", "scores": {"ours", "mean head" and rivals: {protocol: {score: value}}}, "seconds", "rival_seconds",
@@ -91,7 +107,7 @@ class SubjectScorer:
         check_truth(reference, scene.mm_per_world_unit, f"{subject.folder}/full_head.obj")
         if self._drop_normals:
             scene = scene.without_normals()
-        result = reconstruct(scene, prior=self._prior, **self._settings)
+        result = reconstruct(scene, prior=self._prior, config=self._config, normal_net=self._normal_net, **self._settings)
         scores = score_run(result, self._prior, reference)
         rows = {"ours": scores["reconstruction"], "mean head": scores["mean head"]}
         seconds = {name: round(value, 3) for name, value in result.seconds.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from avatar_kit.config import PLAIN_CAMERAS, PRESETS, Config
+from avatar_kit.config import PLAIN_PRESETS, Config
 from avatar_kit.normals.predict import Estimator
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.scene import scene_from_photos
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.pipeline import Reconstruction, reconstruct
-from avatar_kit.render.picture import normal_picture, on_white, picture
+from avatar_kit.render.picture import in_square, normal_picture, on_white, picture
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera, resized
 from avatar_kit.score.datasets import Subject
+from avatar_kit.score.fingerprint import fingerprint
 from avatar_kit.types import Array
 
 TILE_PX = 192
@@ -30,16 +31,20 @@ class PhotoShower:
     """Reconstructs a plain photo and keeps its row of the montage, `out`/NAME.png.
 
     Args:
-        settings: of `recon.pipeline.reconstruct`.
+        config: by default that of the preset in `config.PLAIN_PRESETS`.
+        normal_net: "default" or a file.
+        settings: others of `recon.pipeline.reconstruct`.
     """
 
-    def __init__(
-        self, prior: HeadPrior, out: Path, *, config: Config | None = None, normal_net: str | None = "default", **settings: Any
-    ) -> None:
-        self._prior, self._out, self._settings = prior, out, settings
-        config = config or PRESETS["fast"]
-        self._config = replace(config, cameras=PLAIN_CAMERAS)
-        self._net: Estimator = load_estimator(Path(normal_net) if normal_net not in (None, "default") else None, device=settings["device"])
+    def __init__(self, prior: HeadPrior, out: Path, *, config: Config | None = None, normal_net: str = "default", **settings: Any) -> None:
+        self._prior, self._out, self._settings, self._normal_net = prior, out, settings, normal_net
+        self._config = config or PLAIN_PRESETS[settings.get("preset", "fast")]
+        self._net: Estimator = load_estimator(None if normal_net == "default" else Path(normal_net), device=settings["device"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what a picture depends on besides the subject and the seed."""
+        return fingerprint(self._prior, self._config, normal_net=self._normal_net, device=self._settings["device"])
 
     def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
         """{"scores": {}, "seconds", "normals", "notes"}.
@@ -69,18 +74,12 @@ def row(result: Reconstruction) -> Array:
     for yaw in _YAWS_DEG:
         around = orbit_camera(yaw_deg=yaw, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=2.2 * TILE_PX, size=TILE_PX)
         tiles.append(on_white(picture(upright, around, "clay")))
-    return np.concatenate([_square(tile) for tile in tiles], axis=1)
+    return np.concatenate([in_square(tile, TILE_PX) for tile in tiles], axis=1)
 
 
-def montage(rows: Path) -> Image.Image | None:
-    """All rows in a folder, one under another; None where there are none."""
-    files = sorted(rows.glob("*.png")) if rows.is_dir() else []
+def montage(rows: Path, names: Iterable[str]) -> Image.Image | None:
+    """The rows of these subjects in a folder, one under another; None where there are none."""
+    files = [file for name in sorted(names) if (file := rows / f"{name}.png").is_file()]
     if not files:
         return None
     return Image.fromarray(np.concatenate([np.asarray(Image.open(file).convert("RGB")) for file in files]))
-
-
-def _square(tile: Array) -> Array:
-    out = np.ones((TILE_PX, TILE_PX, 3))
-    out[: tile.shape[0], : tile.shape[1]] = np.clip(tile, 0, 1)
-    return out

@@ -131,6 +131,8 @@ def head_viewer(mesh: Mesh) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

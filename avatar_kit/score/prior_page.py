@@ -40,8 +40,7 @@ def prior_page(
     scores = card.get("scores", {})
     rows = [[title, f"{scores[key]:.2f}"] for key, title in _SCORES.items() if key in scores]
     if rows:
-        page.tables.append((f"Mean distance from the true to the modelled surface, {scores.get('held_out_heads', '?')} held-out heads",
-                            ["", "mm"], rows))  # fmt: skip
+        page.tables.append((f"Mean distance from the true to the modelled surface, {_held_out(card)}", ["", "mm"], rows))
     sources = [[source["source"], source["count"]] for source in card.get("heads", [])]
     if sources:
         page.tables.append(("Heads it was trained on", ["source", "count"], sources))
@@ -64,6 +63,14 @@ def prior_page(
     settings = {"field": dataclasses.asdict(prior.field.config), **card}
     page.details.append(("Card", json.dumps(settings, indent=1)))
     return page.html()
+
+
+def _held_out(card: Mapping[str, Any]) -> str:
+    count = card["scores"].get("held_out_heads")
+    if not count:
+        return "no heads were held out"
+    sources = ", ".join(f"{each['count']} {each['source']}" for each in card.get("held_out", []))  # older cards do not say
+    return f"{count} held-out heads" + (f" ({sources})" if sources else "")
 
 
 def _lead(prior: HeadPrior) -> list[str]:

@@ -9,6 +9,7 @@ on request) and measures from points to surfaces, in both directions, with what 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from avatar_kit.score.registration import icp
 from avatar_kit.types import Array, Camera, InputError, Mesh, Reference
 
 FACE_RADIUS_MM = 95.0
+_NOSE = ("nose_tip", "nose")  # landmarks: ours, and as H3DS files have it
 _VISIBLE_MM = 1.0  # a true vertex is seen by a camera if nothing lies more than this in front of it
 
 
@@ -46,7 +48,8 @@ class MetricScore:
     Attributes:
         face_mm, head_mm: true vertices to the predicted surface, mean.
         head_visible_mm, head_unseen_mm: those of them that some view sees, and the others; NaN without views.
-        face_reverse_mm: predicted vertices within 95 mm of the true nose tip to the true surface, mean.
+        face_reverse_mm: predicted vertices within 95 mm of the true nose tip to the true surface, mean. Where no nose tip is stated,
+            those to which the face is the nearest part of the truth.
         head_reverse_mm: predicted vertices to the true surface, mean. What the truth lacks, such as shoulders, counts.
         f1_1mm, f1_2mm, f1_5mm: of the face, harmonic mean of the shares of true and of predicted points that lie so near
             to the other surface (Knapitsch et al. 2017).
@@ -71,9 +74,11 @@ def face_region(reference: Reference, mm_per_unit: float) -> Array:
     """Indices of the true vertices of the face: as stated, else those within 95 mm of the nose tip.
 
     Raises:
-        InputError: neither a region nor a nose tip.
+        InputError: neither a region nor a nose tip, or a region without vertices.
     """
     if reference.face_region is not None:
+        if len(reference.face_region) == 0:
+            raise InputError("the reference's face region is empty. List its vertices in regions/face_sphere.txt, or remove that file.")
         return reference.face_region
     nose = nose_tip(reference)
     distance = np.linalg.norm(reference.mesh.vertices - nose, axis=1) * mm_per_unit
@@ -82,10 +87,14 @@ def face_region(reference: Reference, mm_per_unit: float) -> Array:
 
 def nose_tip(reference: Reference) -> Array:
     """Position (3,) of the landmark nose_tip; the name the H3DS files use, nose, will do."""
-    for name in ("nose_tip", "nose"):
+    for name in _NOSE:
         if name in reference.landmarks:
             return reference.mesh.vertices[reference.landmarks[name]]
     raise InputError("the reference has no landmark nose_tip. Add `nose_tip INDEX` to landmarks.txt or a region.")
+
+
+def _has_nose(reference: Reference) -> bool:
+    return any(name in reference.landmarks for name in _NOSE)
 
 
 def h3ds_score(
@@ -130,8 +139,13 @@ def metric_score(predicted: Mesh, reference: Reference, *, cameras: tuple[Camera
     queries, normals, visible = _prepared(truth, cameras, _VISIBLE_MM / mm_per_unit)
     to_prediction = MeshQueries(predicted, signs=False).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices)))
     distance = to_prediction.distance.numpy() * mm_per_unit
-    near = np.linalg.norm(predicted.vertices - nose_tip(reference), axis=1) * mm_per_unit < FACE_RADIUS_MM
-    back = queries.closest(torch.from_numpy(np.ascontiguousarray(predicted.vertices))).distance.numpy() * mm_per_unit
+    to_truth = queries.closest(torch.from_numpy(np.ascontiguousarray(predicted.vertices)))
+    back = to_truth.distance.numpy() * mm_per_unit
+    if _has_nose(reference):
+        near = np.linalg.norm(predicted.vertices - nose_tip(reference), axis=1) * mm_per_unit < FACE_RADIUS_MM
+    else:
+        of_face = np.all(np.isin(truth.faces, region), axis=1)
+        near = of_face[to_truth.face.numpy()]
     reverse = back[near] if near.any() else np.array([np.nan])
     beside = Mesh(predicted.vertices, predicted.faces[to_prediction.face.numpy()[region]])  # of the face's vertices, the nearest faces
     cosine = (normals[region] * beside.face_normals).sum(1)
@@ -178,5 +192,5 @@ def is_watertight(mesh: Mesh) -> bool:
 
 
 def as_json(score: Any) -> dict[str, Any]:
-    """A score as plain numbers, rounded to a micrometre."""
-    return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(score).items()}
+    """A score as plain numbers, rounded to a micrometre; None for NaN, which JSON has not."""
+    return {k: (round(v, 3) if math.isfinite(v) else None) if isinstance(v, float) else v for k, v in asdict(score).items()}

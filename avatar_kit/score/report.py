@@ -66,14 +66,16 @@ def _mean_head(prior: HeadPrior) -> Mesh:
     return extract(prior.field, latent, MeshConfig())
 
 
-def score_table(scores: dict[str, Any], protocol: str = "all") -> str:
+def score_table(scores: dict[str, Any]) -> str:
     """Rows of scores as aligned text; h3ds after ICP with scale, paper after rigid ICP, metric without any; millimetres."""
     there = next(iter(scores.values()))
-    columns = [column for column in _COLUMNS if column[0] in there and protocol in ("all", column[0])]
+    columns = [column for column in _COLUMNS if column[0] in there]
     width = max(len(name) for name in scores)
     lines = [
         " " * width + "".join(f"{kind:>13}" for kind, _, _ in columns),
         f"{'mm':<{width}}" + "".join(f"{title:>13}" for _, _, title in columns),
     ]
-    lines += [f"{name:<{width}}" + "".join(f"{row[kind][key]:>13.2f}" for kind, key, _ in columns) for name, row in scores.items()]
+    for name, row in scores.items():
+        values = [row[kind][key] for kind, key, _ in columns]
+        lines.append(f"{name:<{width}}" + "".join(f"{'-':>13}" if value is None else f"{value:>13.2f}" for value in values))
     return "\n".join(lines)

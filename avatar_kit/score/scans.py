@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avatar_kit.config import PLAIN_CAMERAS, PRESETS, Config
+from avatar_kit.config import PLAIN_PRESETS, PRESETS, Config
 from avatar_kit.conventions import MM_PER_UNIT, head_from_landmarks
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.normals.storage import load_estimator
@@ -20,6 +19,7 @@ from avatar_kit.scene.views import load_scene
 from avatar_kit.score.checks import check_truth
 from avatar_kit.score.datasets import Subject
 from avatar_kit.score.distances import Cloud
+from avatar_kit.score.fingerprint import fingerprint
 from avatar_kit.score.protocols import face_region
 from avatar_kit.score.registration import icp
 from avatar_kit.score.report import mean_head_mesh, score_mesh
@@ -79,12 +79,25 @@ class ScanScorer:
     Both are placed by the scan's landmarks, then by rigid ICP of the face. So "metric", which elsewhere moves nothing, is after that.
 
     Args:
-        settings: of `recon.pipeline.reconstruct`.
+        config: for posed scenes; by default that of the preset.
+        plain_config: for plain photos; by default that of the preset in `config.PLAIN_PRESETS`.
+        normal_net: "default", a file or None, with which plain photos are refused.
+        settings: others of `recon.pipeline.reconstruct`.
     """
 
-    def __init__(self, prior: HeadPrior, *, config: Config | None = None, normal_net: str | None = "default", **settings: Any) -> None:
-        self._prior, self._settings = prior, settings
-        self._config, self._normal_net = config or PRESETS["fast"], normal_net
+    def __init__(
+        self, prior: HeadPrior, *, config: Config | None = None, plain_config: Config | None = None, normal_net: str | None = "default",
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        self._prior, self._settings, self._normal_net = prior, settings, normal_net
+        preset = settings.get("preset", "fast")
+        self._config, self._plain_config = config or PRESETS[preset], plain_config or PLAIN_PRESETS[preset]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what scores depend on besides the subject and the seed."""
+        device = self._settings.get("device", "cpu")
+        return fingerprint(self._prior, self._config, self._plain_config, normal_net=self._normal_net, device=device)
 
     def __call__(self, subject: Subject, view_ids: list[int]) -> dict[str, Any]:
         """{"view_ids", "scores": {"ours", "mean head": {protocol: {score: value}}}, "seconds", "normals"}.
@@ -97,9 +110,11 @@ class ScanScorer:
         check_truth(reference, 1.0, str(subject.scan))
         config, normal_net, settings = self._config, self._normal_net, self._settings
         if is_plain(subject.folder):
-            net = load_estimator(None if normal_net in (None, "default") else Path(normal_net), device=settings.get("device", "cpu"))
+            if normal_net is None:
+                raise InputError(f"{subject.folder}: plain photos need the network that finds heads. Give one, or add cameras.npz.")
+            net = load_estimator(None if normal_net == "default" else Path(normal_net), device=settings.get("device", "cpu"))
             scene, normal_net = scene_from_photos(subject.folder, net, views=len(view_ids)).scene, None
-            config = replace(config, cameras=PLAIN_CAMERAS)
+            config = self._plain_config
         else:
             scene = load_scene(subject.folder, view_ids=view_ids)
         result = reconstruct(scene, prior=self._prior, config=config, normal_net=normal_net, **settings)

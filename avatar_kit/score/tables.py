@@ -27,29 +27,39 @@ _SEED = 0
 
 def run(
     subjects: Iterable[Subject], views: Sequence[int], out: Path, reconstruct: Callable[[Subject, list[int]], Result], *,
-    seed: int = 0, jobs: int = 1, log: Callable[[str], None] = lambda message: None,
+    settings: str = "", seed: int = 0, jobs: int = 1, log: Callable[[str], None] = lambda message: None,
 ) -> list[Result]:  # fmt: skip
     """Fill `out`/results.jsonl with a line per subject and number of views; lines that are there already stay.
 
+    Of these, lines of the same settings and seed are not made again, unless they name an error. Others are kept, and not used.
+
     Args:
         reconstruct: gives {"method": {protocol: {score: value}}, ...} and may raise `InputError`, which is written down.
-        seed: noted, and part of what makes a line the same.
+        settings: what else a result depends on (`score.fingerprint`); noted.
+        seed: noted.
         jobs: processes that work beside each other (`score.jobs.each`). Lines are then in the order in which they got done; what is
             returned is in that of `subjects`.
+
+    Returns:
+        the lines of these settings and this seed: those that were there, without errors, and those that were made.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "results.jsonl"
-    results = read(file)
-    done = {_key(result) for result in results}
+    before = read(file)
+    ours = [result for result in before if result.get("settings", "") == settings]
+    if len(ours) < len(before):
+        log(f"{file}: {len(before) - len(ours)} lines of other settings are kept aside.")
+    results = [result for result in ours if result["seed"] == seed and "error" not in result]
+    done = {(result["subject"], result["views"]) for result in results}
     tasks = []
     for subject in subjects:
         for count in views:
-            if (subject.name, count, seed) in done:
+            if (subject.name, count) in done:
                 log(f"{subject.name}, {count} views: there already")
             else:
                 tasks.append((subject, count))
     fresh = {}
-    for number, result in each(functools.partial(_attempt, reconstruct, seed), tasks, jobs):
+    for number, result in each(functools.partial(_attempt, reconstruct, settings, seed), tasks, jobs):
         if "error" in result:
             log(f"{result['subject']}, {result['views']} views: {result['error']}")
         fresh[number] = result
@@ -60,9 +70,9 @@ def run(
     return results + [fresh[number] for number in sorted(fresh)]
 
 
-def _attempt(reconstruct: Callable[[Subject, list[int]], Result], seed: int, task: tuple[Subject, int]) -> Result:
+def _attempt(reconstruct: Callable[[Subject, list[int]], Result], settings: str, seed: int, task: tuple[Subject, int]) -> Result:
     subject, count = task
-    result: Result = {"subject": subject.name, "views": count, "seed": seed}
+    result: Result = {"subject": subject.name, "views": count, "seed": seed, "settings": settings}
     try:
         result |= reconstruct(subject, subject.view_ids(count))
     except InputError as error:
@@ -79,10 +89,6 @@ def read(file: Path) -> list[Result]:
     if whole != text:
         file.write_text(whole)
     return [json.loads(line) for line in whole.splitlines()]
-
-
-def _key(result: Result) -> tuple:
-    return result["subject"], result["views"], result["seed"]
 
 
 def write_tables(results: Sequence[Result], out: Path, *, dataset: str) -> Path:
@@ -140,7 +146,7 @@ def _write_without_scores(results: Sequence[Result], out: Path, dataset: str) ->
 
 
 def summaries(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Mean, median and standard deviation (n - 1) of each metric, per method and number of views."""
+    """Mean, median and standard deviation (n - 1) of each metric, per method and number of views; None where no subject has it."""
     rows = []
     for views in sorted({result["views"] for result in results}):
         scored = [result for result in results if result["views"] == views and "error" not in result]
@@ -149,8 +155,12 @@ def summaries(results: Sequence[Result]) -> list[dict[str, Any]]:
             row: dict[str, Any] = {"method": method, "views": views, "subjects": len(having)}
             for protocol, name in METRICS:
                 values = _values(having, method, protocol, name)
-                spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+                values = values[np.isfinite(values)]
                 stem = f"{protocol}_{name}"
+                if len(values) == 0:
+                    row |= {stem: None, f"{stem}_median": None, f"{stem}_std": None}
+                    continue
+                spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
                 row |= {
                     stem: round(float(values.mean()), 4),
                     f"{stem}_median": round(float(np.median(values)), 4),
@@ -176,6 +186,7 @@ def bootstrap(difference: Array) -> tuple[float, float]:
 
 
 def _values(results: Sequence[Result], method: str, protocol: str, name: str) -> Array:
+    """NaN where there is none."""
     return np.array([result["scores"][method][protocol][name] for result in results], float)
 
 
@@ -185,7 +196,9 @@ def summary_cells(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[
     headings = ["method", "views", *(name.removesuffix("_mm").replace("_", " ") for name in names), "s", "subjects"]
     cells = []
     for row in rows:
-        numbers = [f"{row[name]:.2f} ({row[f'{name}_median']:.2f}, {row[f'{name}_std']:.2f})" for name in names]
+        numbers = [
+            "-" if row[name] is None else f"{row[name]:.2f} ({row[f'{name}_median']:.2f}, {row[f'{name}_std']:.2f})" for name in names
+        ]
         cells.append([row["method"], str(row["views"]), *numbers, str(row.get("seconds", "-")), str(row["subjects"])])
     return headings, cells
 

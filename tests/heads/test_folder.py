@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import CANONICAL_LANDMARKS, MM_PER_UNIT
 from avatar_kit.heads.folder import FolderHeads
+from avatar_kit.heads.sampler import HeadSampler, open_source
 from avatar_kit.heads.surgery import simplified
 from avatar_kit.scene.h3ds import read_reference
 from avatar_kit.types import Array, InputError, Mesh
@@ -157,3 +158,53 @@ def test_bad_scans_are_left_out_and_the_rest_goes_on(scan: Mesh, tmp_path: Path)
         pytest.raises(InputError, match=r"none of its 2 scans can be used\. .*(metres|c_broken)"),
     ):
         FolderHeads(tmp_path).sample(np.random.default_rng(0))
+
+
+def balls(folder: Path, count: int) -> None:
+    for i in range(count):
+        ball = trimesh.creation.icosphere(subdivisions=3, radius=90 + i)
+        write(folder / f"ball_{i}.ply", np.asarray(ball.vertices), np.asarray(ball.faces))
+
+
+def test_every_scan_has_its_turn_before_one_comes_again(tmp_path: Path) -> None:
+    balls(tmp_path, 5)
+    sampler = HeadSampler(FolderHeads(tmp_path), seed=3)
+    files = [sampler.head(number).attributes["file"] for number in range(15)]
+    rounds = [files[:5], files[5:10], files[10:]]
+    assert all(len(set(names)) == 5 for names in rounds)
+    assert rounds[0] != rounds[1] or rounds[1] != rounds[2]  # in another order
+    again = HeadSampler(open_source(f"folder:{tmp_path}"), seed=3)  # as in another process, and in another order
+    assert [again.head(number).attributes["file"] for number in reversed(range(15))] == files[::-1]
+    assert [HeadSampler(FolderHeads(tmp_path), seed=4).head(number).attributes["file"] for number in range(15)] != files
+
+
+def test_in_the_place_of_a_bad_scan_stands_another(tmp_path: Path) -> None:
+    balls(tmp_path, 4)
+    (tmp_path / "ball_2.ply").write_text("nothing")
+    names = []
+    for numbers in (range(8), reversed(range(8))):
+        source = FolderHeads(tmp_path)
+        with pytest.warns(UserWarning, match=r"left out: .*ball_2\.ply"):
+            names.append({number: source.numbered(0, number).name for number in numbers})
+    assert names[0] == names[1]
+    assert set(names[0].values()) == {"ball_0", "ball_1", "ball_3"}
+
+
+def test_scans_to_hold_out_are_usable_and_leave_some(tmp_path: Path) -> None:
+    balls(tmp_path, 6)
+    held_out = FolderHeads(tmp_path).hold_out(2)
+    assert len(held_out) == 2
+    assert FolderHeads(tmp_path).hold_out(2) == held_out
+    assert set(held_out) < set(FolderHeads(tmp_path).hold_out(4))
+    rest = FolderHeads(tmp_path, without=held_out)
+    assert {rest.numbered(0, number).attributes["file"] for number in range(4)}.isdisjoint(held_out)
+    assert {FolderHeads(tmp_path, scans=held_out).numbered(0, number).attributes["file"] for number in range(2)} == set(held_out)
+    for name in held_out:
+        (tmp_path / name).write_text("nothing")
+    with pytest.warns(UserWarning, match="left out"):
+        assert set(FolderHeads(tmp_path).hold_out(2)).isdisjoint(held_out)
+    with pytest.warns(UserWarning, match="left out"):
+        assert len(FolderHeads(tmp_path).hold_out(6)) == 3  # of four that can be used
+    (tmp_path / held_out[0]).unlink()
+    with pytest.raises(InputError, match=rf"lacks {held_out[0]}"):
+        FolderHeads(tmp_path, scans=held_out)

@@ -181,7 +181,7 @@ def test_folder_of_scans_in_any_frame(tmp_path: Path, sphere: Mesh) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"), [("smpl", "unknown source"), ("ict:nowhere.npz", "no such file"), ("folder:nowhere", "no scans")]
+    ("spec", "message"), [("smpl", "unknown source"), ("ict:nowhere.npz", "no such file"), ("folder:nowhere", "no such file or folder")]
 )
 def test_unknown_sources_are_named(spec: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

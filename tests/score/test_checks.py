@@ -71,6 +71,8 @@ def test_files_in_metres_are_named(head: Mesh, tmp_path: Path) -> None:
     write_mesh(tmp_path / "small.ply", scaled(head, 0.001))
     with pytest.raises(InputError, match=r"small.ply: is 0.001 times"):
         evaluate_path(tmp_path / "small.ply", tmp_path / "truth.ply")
+    with pytest.raises(InputError, match=r"small.ply: its vertices lie 0.1 mm .* Is it in metres"):  # both: 0.0 mm apart otherwise
+        evaluate_path(tmp_path / "small.ply", tmp_path / "small.ply")
 
 
 def test_files_without_faces_are_no_meshes(tmp_path: Path) -> None:

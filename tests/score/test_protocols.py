@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import types
 
@@ -15,7 +16,7 @@ from avatar_kit.render.visibility import visible_vertices
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.distances import nearest
 from avatar_kit.score.paper import _without_close, paper_score, sample_evenly
-from avatar_kit.score.protocols import f_score, h3ds_score, is_watertight, metric_score
+from avatar_kit.score.protocols import as_json, f_score, h3ds_score, is_watertight, metric_score
 from avatar_kit.types import InputError, Mesh, Reference, concatenate
 
 
@@ -132,6 +133,31 @@ def test_what_no_view_sees_is_told_apart(truth: Reference) -> None:
 def test_a_reference_without_a_nose_is_rejected(truth: Reference) -> None:
     with pytest.raises(InputError, match="nose_tip"):
         metric_score(truth.mesh, Reference(truth.mesh, {}, None))
+
+
+def test_a_face_region_does_without_a_nose(truth: Reference) -> None:
+    """As the message for a reference that has neither says."""
+    nose = truth.mesh.vertices[truth.landmarks["nose_tip"]]
+    region = np.flatnonzero(np.linalg.norm(truth.mesh.vertices - nose, axis=1) < 95)
+    stated, bigger = Reference(truth.mesh, {}, region), grown(truth.mesh, 2.0)
+    score, with_nose = metric_score(bigger, stated), metric_score(bigger, truth)
+    assert score.face_mm == with_nose.face_mm
+    assert score.face_reverse_mm == pytest.approx(2.0, abs=0.02)
+    assert score.f1_1mm == with_nose.f1_1mm == 0.0
+    assert score.f1_5mm == with_nose.f1_5mm == 1.0
+    behind = Mesh(bigger.vertices * np.where(bigger.vertices[:, 2:] < -50, 1.5, 1.0), bigger.faces)
+    assert metric_score(behind, stated).face_reverse_mm == pytest.approx(2.0, abs=0.02)  # the back of the head is no face
+    assert h3ds_score(bigger, stated).face_mm == h3ds_score(bigger, truth).face_mm
+    with pytest.raises(InputError, match=r"region is empty.*face_sphere\.txt"):
+        metric_score(bigger, Reference(truth.mesh, truth.landmarks, region[:0]))
+
+
+def test_what_is_not_known_is_none_in_json(truth: Reference) -> None:
+    found = as_json(metric_score(truth.mesh, truth))
+    assert found["head_visible_mm"] is None
+    assert found["head_unseen_mm"] is None
+    assert found["watertight"] is True
+    json.dumps(found, allow_nan=False)
 
 
 def test_watertightness_sees_a_missing_and_a_flipped_face(sphere: Mesh) -> None:

@@ -14,8 +14,14 @@ import pytest
 from avatar_kit_cli.main import main
 from PIL import Image
 
+from avatar_kit.config import PLAIN_PRESETS, PRESETS, Config, override
+from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.score import datasets
 from avatar_kit.score.datasets import Subject, subjects
+from avatar_kit.score.evaluate import SubjectScorer
+from avatar_kit.score.montage import PhotoShower, montage
+from avatar_kit.score.rivals import Rival
+from avatar_kit.score.scans import ScanScorer
 from avatar_kit.score.tables import bootstrap, read, run, summaries, write_tables
 from avatar_kit.types import InputError
 
@@ -67,6 +73,90 @@ def test_what_cannot_be_read_is_named_and_the_rest_scored(three: list[Subject], 
     assert "| ours | 3 | 1.00 (1.00, 0.00) | 5.00" in text
     assert "ours less mean head, 3 views: -1.00 mm, 95 % of resampled subjects -1.00 to -1.00" in text
     assert (tmp_path / "table.csv").read_text().startswith("method,views,subjects,h3ds_face_mm")
+
+
+def test_what_failed_is_tried_again(three: list[Subject], tmp_path: Path) -> None:
+    def fails(subject: Subject, ids: list[int]) -> dict[str, Any]:
+        if subject.name == "b":
+            raise InputError("b/cameras.npz: missing")
+        return scored(1.0)
+
+    run(three, [3], tmp_path, fails)
+    assert [result["error"] for result in run(three, [3], tmp_path, fails) if "error" in result] == ["b/cameras.npz: missing"]  # once
+    calls: list[str] = []
+
+    def works(subject: Subject, ids: list[int]) -> dict[str, Any]:
+        calls.append(subject.name)
+        return scored(2.0)
+
+    results = run(three, [3], tmp_path, works)
+    assert calls == ["b"]
+    assert sorted(result["subject"] for result in results) == ["a", "b", "c"]
+    assert not any("error" in result for result in results)
+
+
+def test_lines_of_other_settings_are_kept_aside(three: list[Subject], tmp_path: Path) -> None:
+    """Also those of another seed, and those that state none."""
+    (tmp_path / "results.jsonl").write_text(json.dumps({"subject": "a", "views": 1, "seed": 0, **scored(9.0)}) + "\n")
+    said: list[str] = []
+
+    def faces(settings: str, face: float, seed: int = 0) -> list[float]:
+        results = run(three, [1], tmp_path, lambda subject, ids: scored(face), settings=settings, seed=seed, log=said.append)
+        assert {(result["settings"], result["seed"]) for result in results} == {(settings, seed)}
+        return [result["scores"]["ours"]["h3ds"]["face_mm"] for result in results]
+
+    assert faces("fast", 1.0) == [1.0] * 3
+    assert "1 lines of other settings are kept aside" in said[0]
+    said.clear()
+    assert faces("paper", 2.0) == [2.0] * 3
+    assert "4 lines of other settings" in said[0]
+    assert faces("fast", 3.0) == [1.0] * 3  # there already
+    assert faces("fast", 4.0, seed=1) == [4.0] * 3
+    assert len(read(tmp_path / "results.jsonl")) == 10
+
+
+def test_a_fingerprint_names_all_that_scores_depend_on(ball_prior: Path, tmp_path: Path) -> None:
+    prior, fast = load_prior(ball_prior), PRESETS["fast"]
+    network = tmp_path / "net.safetensors"
+    network.write_bytes(b"one")
+    softer = {name: value + 1e-3 for name, value in prior.field.state_dict().items()}
+    retrained = load_prior(ball_prior)
+    retrained.field.load_state_dict(softer)
+
+    def of(prior: HeadPrior = prior, config: Config = fast, **more: Any) -> str:
+        return SubjectScorer(prior, config=config, **more).fingerprint
+
+    rival = [Rival("theirs", "make {scene} {out}")]
+    others = [
+        of(retrained), of(config=override(fast, ["fit.steps=81"])), of(config=PRESETS["paper"]), of(normal_net=None), of(drop_normals=True),
+        of(normal_net=str(network)), of(rivals=rival), of(device="cuda"),
+    ]  # fmt: skip
+    network.write_bytes(b"two")
+    others.append(of(normal_net=str(network)))
+    assert len({of(), *others}) == 10
+    assert of(load_prior(ball_prior), override(fast, ["fit.steps=80"])) == of()
+    plain = [override(PLAIN_PRESETS["fast"], [f"cameras.rotation_std_deg={std}"]) for std in (6, 7)]
+    assert len({ScanScorer(prior, plain_config=config).fingerprint for config in plain}) == 2
+    assert len({PhotoShower(prior, tmp_path, config=config, device="cpu").fingerprint for config in plain}) == 2
+    with pytest.raises(InputError, match=r"none\.safetensors: no such file"):
+        of(normal_net=str(tmp_path / "none.safetensors"))
+
+
+def test_scores_that_no_subject_has_are_gaps(three: list[Subject], tmp_path: Path) -> None:
+    """Without cameras nothing is known to be seen; where some have a score, it is theirs."""
+
+    def reconstruct(subject: Subject, ids: list[int]) -> dict[str, Any]:
+        found = scored(1.0)
+        found["scores"]["ours"]["metric"]["head_visible_mm"] = None
+        if subject.name != "b":
+            found["scores"]["mean head"]["metric"]["head_visible_mm"] = None
+        return found
+
+    results = run(three, [1], tmp_path, reconstruct)
+    text = write_tables(results, tmp_path, dataset="3dfaw").read_text()
+    assert "| ours | 1 | 1.00 (1.00, 0.00) | 5.00 (5.00, 0.00) | 1.00 (1.00, 0.00) | - | 10.0 | 3 |" in text
+    assert "| 4.00 (4.00, 0.00) | - | 3 |" in text  # the mean head; its seconds are not known
+    assert "nan" not in (text + (tmp_path / "table.csv").read_text()).lower()
 
 
 def test_summaries_are_means_medians_and_spreads(three: list[Subject], tmp_path: Path) -> None:
@@ -137,6 +227,11 @@ def test_photos_without_a_truth_become_a_montage(tmp_path: Path) -> None:
     with Image.open(out / "montage.png") as picture:
         assert picture.size == (7 * 192, 192)
     assert "no head" in (out / "report.html").read_text()
+    shutil.copy(out / "heads/0.png", out / "heads/old.png")  # of other settings
+    shown = montage(out / "heads", ["0", "1"])
+    assert shown is not None
+    assert shown.size == (7 * 192, 192)
+    assert montage(out / "heads", ["1"]) is None
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no photos"):
         subjects("celeba-hq", tmp_path / "empty")
