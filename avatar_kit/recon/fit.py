@@ -21,6 +21,7 @@ from avatar_kit.field.smoothness import FINEST
 from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
+from avatar_kit.recon.anchor import FaceAnchor
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import Start
@@ -85,6 +86,7 @@ def fit(
     grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
     optimizer = _optimizer(config, field, grids, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
+    anchor = FaceAnchor(cache.values) if prior.knows_heads and config.start.steps > 0 else None
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
@@ -121,6 +123,9 @@ def fit(
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
         off = (off & (world.inside | (crossings.closest_value < _NEAR_SILHOUETTE))).nonzero()[:, 0]
         closest = origins[off] + directions[off] * crossings.closest_depth[off, None]
+        if anchor:
+            own = ~(world.inside[off] & anchor.has_before_it(closest))
+            off, closest = off[own], closest[own]
         # Hair and clothes that no head of the prior has would bend all of it: what is far off is left to the grids
         share = losses.geman_mcclure(crossings.closest_value[off].square(), silhouette.outlier_width)[0][:, None]
         closest = closest.detach() + share * (closest - closest.detach())
@@ -134,6 +139,8 @@ def fit(
         if settings.smooth_weight > 0:
             terms["smooth"] = sum((nodes.roughness() for nodes in fine), torch.zeros((), device=device))
             loss = loss + settings.smooth_weight * terms["smooth"]
+        if anchor:
+            loss = loss + anchor.pose_loss(pose)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for nodes in fine:
