@@ -86,7 +86,8 @@ def fit(
     grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
     optimizer = _optimizer(config, field, grids, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
-    anchor = FaceAnchor(cache.values) if prior.knows_heads and config.start.steps > 0 else None
+    found = prior.knows_heads and config.start.steps > 0 and (bank.located or bank.has_normals)  # not by outlines alone
+    anchor = FaceAnchor(cache.values) if found else None
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
