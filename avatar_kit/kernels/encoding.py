@@ -79,9 +79,8 @@ class _Encoding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: Tensor, weights: Tensor, derivatives: bool) -> Tensor:
         points = points.contiguous()
-        vec3 = wp.types.vector(length=3, dtype=runtime.FLOATS[points.dtype])
         out = points.new_zeros(4 if derivatives else 1, len(points), 3 + 6 * len(weights))
-        inputs = [wp.from_torch(points.detach(), dtype=vec3), wp.from_torch(weights), len(weights), derivatives, wp.from_torch(out)]
+        inputs = [runtime.view(points, 3), runtime.view(weights), len(weights), derivatives, runtime.view(out)]
         runtime.launch(_kernels(points.dtype)[0], len(points), inputs, like=points)
         ctx.save_for_backward(points, weights)
         ctx.derivatives = derivatives
@@ -93,11 +92,9 @@ class _Encoding(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, None
         points, weights = ctx.saved_tensors
-        vec3 = wp.types.vector(length=3, dtype=runtime.FLOATS[points.dtype])
-        grad_points = torch.empty_like(points)
+        grad, grad_points = grad.contiguous(), torch.empty_like(points)
         inputs = [
-            wp.from_torch(points.detach(), dtype=vec3), wp.from_torch(weights), len(weights), ctx.derivatives,
-            wp.from_torch(grad.contiguous()), wp.from_torch(grad_points, dtype=vec3),
+            runtime.view(points, 3), runtime.view(weights), len(weights), ctx.derivatives, runtime.view(grad), runtime.view(grad_points, 3),
         ]  # fmt: skip
         runtime.launch(_kernels(points.dtype)[1], len(points), inputs, like=points)
         return grad_points, None, None

@@ -141,12 +141,6 @@ def _kernels(features: int, dtype: torch.dtype) -> tuple[wp.Kernel, wp.Kernel]:
     return wp.Kernel(forward, key="forward", module=module), wp.Kernel(backward, key="backward", module=module)
 
 
-def _view(tensor: torch.Tensor, length: int) -> wp.array:
-    """A contiguous tensor (..., length) as a Warp array of vectors."""
-    vector = wp.types.vector(length=length, dtype=runtime.FLOATS[tensor.dtype])
-    return wp.from_torch(tensor.detach(), dtype=vector)
-
-
 class _GridQuery(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, points: torch.Tensor, rows: int, *grids: torch.Tensor) -> torch.Tensor:
@@ -155,7 +149,8 @@ class _GridQuery(torch.autograd.Function):
         kernel, _ = _kernels(features, points.dtype)
         out = points.new_empty(rows, len(points), features)
         for level, grid in enumerate(grids):
-            inputs = [_view(points, 3), _view(grid, features), resolution_of(grid), rows, level > 0, _view(out, features)]
+            at, known, found = runtime.view(points, 3), runtime.view(grid, features), runtime.view(out, features)
+            inputs = [at, known, resolution_of(grid), rows, level > 0, found]
             runtime.launch(kernel, len(points), inputs, like=points)
         ctx.save_for_backward(points, *grids)
         ctx.rows = rows
@@ -176,8 +171,9 @@ class _GridQuery(torch.autograd.Function):
             grad_grid = torch.zeros_like(grid) if want_grid else grid.new_empty(1, features)
             if want_grid or want_points:
                 inputs = [
-                    _view(points, 3), _view(grid, features), resolution_of(grid), ctx.rows, _view(grad_out, features),
-                    want_grid, want_points, _view(grad_grid, features), _view(grad_points, 3),
+                    runtime.view(points, 3), runtime.view(grid, features), resolution_of(grid), ctx.rows,
+                    runtime.view(grad_out, features), want_grid, want_points, runtime.view(grad_grid, features),
+                    runtime.view(grad_points, 3),
                 ]  # fmt: skip
                 runtime.launch(kernel, len(points), inputs, like=points)
             grad_grids.append(grad_grid if want_grid else None)

@@ -98,15 +98,20 @@ class MeshQueries:
         """Closest surface points to `points` (N, 3); distances negative inside when `signed`."""
         if signed and not self._signs:
             raise ValueError("signed distances were asked of a mesh that was prepared without signs")
-        n = len(points)
+        n, points = len(points), points.to(self.device)
         out = Closest(
             torch.empty(n, device=self.device),
             torch.empty(n, 3, device=self.device),
             torch.empty(n, dtype=torch.int32, device=self.device),
         )
-        arguments: list[Any] = [self._warp_mesh.id, runtime.points_array(points.to(self.device)), signed]
-        outputs = [wp.from_torch(out.distance), runtime.points_array(out.point), wp.from_torch(out.face)]
-        runtime.launch(_closest_kernel, n, arguments, outputs, like=out.point)
+
+        def part(rows: slice) -> None:
+            arguments: list[Any] = [self._warp_mesh.id, runtime.points_array(points[rows]), signed]
+            outputs = [wp.from_torch(out.distance[rows]), runtime.points_array(out.point[rows]), wp.from_torch(out.face[rows])]
+            runtime.launch(_closest_kernel, rows.stop - rows.start, arguments, outputs, like=out.point)
+
+        wp.load_module(_closest_kernel.module, device=runtime.device_of(out.point))
+        runtime.in_parts(part, n, self.device)
         return out
 
     def signed_distance(self, points: torch.Tensor) -> torch.Tensor:
@@ -115,15 +120,20 @@ class MeshQueries:
 
     def cast_rays(self, origins: torch.Tensor, directions: torch.Tensor) -> Hits:
         """First hits of rays with `origins` and unit `directions`, each (N, 3); both sides of a face count."""
-        n = len(origins)
+        n, origins, directions = len(origins), origins.to(self.device), directions.to(self.device)
         out = Hits(
             torch.empty(n, device=self.device),
             torch.empty(n, dtype=torch.int32, device=self.device),
             torch.zeros(n, 3, device=self.device),
         )
-        arguments = [self._warp_mesh.id] + [runtime.points_array(x.to(self.device)) for x in (origins, directions)]
-        outputs = [wp.from_torch(out.depth), wp.from_torch(out.face), runtime.points_array(out.barycentric)]
-        runtime.launch(_ray_kernel, n, arguments, outputs, like=out.depth)
+
+        def part(rows: slice) -> None:
+            arguments = [self._warp_mesh.id] + [runtime.points_array(x[rows]) for x in (origins, directions)]
+            outputs = [wp.from_torch(out.depth[rows]), wp.from_torch(out.face[rows]), runtime.points_array(out.barycentric[rows])]
+            runtime.launch(_ray_kernel, rows.stop - rows.start, arguments, outputs, like=out.depth)
+
+        wp.load_module(_ray_kernel.module, device=runtime.device_of(out.depth))
+        runtime.in_parts(part, n, self.device)
         return out
 
 

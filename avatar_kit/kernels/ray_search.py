@@ -125,15 +125,11 @@ def search_grid(sdf: Tensor, origins: Tensor, directions: Tensor, *, coarse: int
         origins, directions: (N, 3) in the head frame, directions of unit length, of the same float type.
         coarse, fine: samples N_p and N_f, each at least 2. A ray that starts inside has no crossing until it has left.
     """
-    dtype = sdf.dtype
-    vec3 = wp.types.vector(length=3, dtype=runtime.FLOATS[dtype])
     entry, leave = clip_to_box(origins, directions)
     out = Crossings(*(torch.empty_like(entry) for _ in range(3)))
-    vectors = [wp.from_torch(x.detach().contiguous(), dtype=vec3) for x in (origins, directions)]
-    arrays = [wp.from_torch(x.detach().contiguous()) for x in (entry, leave)]
-    inputs = [wp.from_torch(sdf.detach().contiguous().flatten()), sdf.shape[0] - 1, *vectors, *arrays, coarse, fine]
-    outputs = [wp.from_torch(x) for x in out]
-    runtime.launch(_kernel(dtype), len(origins), inputs, outputs, like=sdf)
+    vectors, reals, values = [x.contiguous() for x in (origins, directions)], [x.contiguous() for x in (entry, leave)], sdf.flatten()
+    inputs = [runtime.view(values), len(sdf) - 1, *(runtime.view(x, 3) for x in vectors), *map(runtime.view, reals), coarse, fine]
+    runtime.launch(_kernel(sdf.dtype), len(origins), inputs, [runtime.view(x) for x in out], like=sdf)
     return out
 
 

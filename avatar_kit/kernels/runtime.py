@@ -6,7 +6,11 @@ cache folder, so that only the first run on a machine pays. Tensors are shared w
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 import warp as wp
@@ -28,6 +32,8 @@ def _init_quietly() -> None:
 
 _init_quietly()
 
+_WORTH_THREADS = 1 << 14  # rows; less is done before a thread has woken
+
 FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
 
 
@@ -45,6 +51,34 @@ def launch(kernel: wp.Kernel, count: int, inputs: list, outputs: list | None = N
     """Run `count` threads of a kernel where `like` lies; on CUDA in torch's current stream, so that the two keep their order."""
     stream = wp.stream_from_torch(like.device) if like.is_cuda else None
     wp.launch(kernel, dim=count, inputs=inputs, outputs=outputs or [], device=device_of(like), stream=stream)
+
+
+def in_parts(work: Callable[[slice], None], count: int, device: torch.device) -> None:
+    """`work`, which launches a kernel, on all of `count` rows: on a CPU, where Warp runs a kernel on one thread, a part on each of
+    torch's threads. The kernel must be loaded and no two of its threads write to one place.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" and count >= _WORTH_THREADS else 1
+    if threads == 1:
+        return work(slice(0, count))
+    starts = [count * part // threads for part in range(threads + 1)]
+    list(_threads(threads).map(work, map(slice, starts, starts[1:])))
+
+
+@functools.cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="avatar-kit-warp")
+
+
+def view(tensor: torch.Tensor, length: int = 0) -> Any:
+    """A tensor as an argument of `launch`, its last axis as vectors of that `length`, which must be contiguous. Quicker than
+    `wp.from_torch` as it stands, but it does not keep the tensor: that must live until the launch.
+    """
+    return wp.from_torch(tensor.detach(), dtype=_vector(length, tensor.dtype) if length else None, return_ctype=True)
+
+
+@functools.cache
+def _vector(length: int, dtype: torch.dtype) -> type:
+    return wp.types.vector(length=length, dtype=FLOATS[dtype])
 
 
 def points_array(points: torch.Tensor) -> wp.array:

@@ -12,7 +12,7 @@ from avatar_kit.types import Array, Mesh
 
 def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
     """Split every edge of the `chosen` faces (F,) bool at its middle; their neighbours are split to fit, so that a
-    closed mesh stays closed.
+    closed mesh stays closed. Colours at the middles are the means of their ends'.
 
     Returns:
         the mesh, whose first V vertices are the old ones, and the indices of the new vertices.
@@ -25,7 +25,7 @@ def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
     position = np.searchsorted(split, keys).clip(max=max(len(split) - 1, 0))
     marked = split[position] == keys if len(split) else np.zeros(keys.shape, bool)
     middle = np.where(marked, count + position, -1)
-    halves = (mesh.vertices[split // count] + mesh.vertices[split % count]) / 2.0
+    a, b = split // count, split % count
     faces = [corners[marked.sum(1) == 0]]
     for turn in range(3):  # turn each face so that one pattern of split edges serves all three
         c, m = np.roll(corners, -turn, axis=1), np.roll(middle, -turn, axis=1)
@@ -35,8 +35,11 @@ def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
         faces += _triangles(c[two], m[two], [("m0", "c1", "m1"), ("c0", "m0", "m1"), ("c0", "m1", "c2")])
     three = (middle >= 0).all(1)
     faces += _triangles(corners[three], middle[three], [("c0", "m0", "m2"), ("m0", "c1", "m1"), ("m1", "c2", "m2"), ("m0", "m1", "m2")])
-    vertices = np.concatenate([mesh.vertices, halves])
-    return Mesh(vertices, np.concatenate(faces).astype(np.int32)), np.arange(count, len(vertices))
+    vertices, colors = (
+        values if values is None else np.concatenate([values, (values[a] + values[b]) / 2.0]) for values in (mesh.vertices, mesh.colors)
+    )
+    assert vertices is not None
+    return Mesh(vertices, np.concatenate(faces).astype(np.int32), colors), np.arange(count, len(vertices))
 
 
 def _triangles(corners: Array, middles: Array, pattern: list[tuple[str, str, str]]) -> list[Array]:

@@ -18,23 +18,18 @@ import torch
 from avatar_kit import __version__
 from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
-from avatar_kit.conventions import CANONICAL_LANDMARKS, scale_of
-from avatar_kit.mesh.extraction import extract, pick_extractor
-from avatar_kit.mesh.refine import onto_surface, subdivide
+from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.align import place
-from avatar_kit.recon.appearance import textured_avatar, vertex_colors
+from avatar_kit.recon.appearance import textured_avatar
 from avatar_kit.recon.fit import FittedHead, fit
+from avatar_kit.recon.meshing import head_meshes
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
-from avatar_kit.render.renderer import vertex_normals
-from avatar_kit.render.visibility import visible_vertices
-from avatar_kit.types import Array, InputError, Mesh, Scene
+from avatar_kit.types import Array, Mesh, Scene
 
 if TYPE_CHECKING:
     from avatar_kit.normals.predict import Estimator
-
-_FACE_RADIUS = 0.5  # units around the nose tip
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,21 +132,12 @@ def reconstruct(
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
     begin("mesh")
-    coarse = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen)
-    if len(coarse.faces) == 0:
-        raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
-    world_from_head = np.linalg.inv(fitted.head_from_world)
-    mesh = refined_where_seen(coarse, fitted, scene, config)
+    coarse, mesh = head_meshes(fitted, scene, config)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
-    colors = vertex_colors(mesh, fitted)
-    mesh = Mesh(mesh.vertices, mesh.faces, colors).transformed(world_from_head)
-    if config.texture.size == 0:
-        avatar = mesh
-    else:  # an avatar has far fewer triangles than either
-        coarse = Mesh(coarse.vertices, coarse.faces, colors[: len(coarse.vertices)]).transformed(world_from_head)
-        avatar = textured_avatar(coarse, scene, config.texture, device)
+    # an avatar has far fewer triangles than either
+    avatar = mesh if config.texture.size == 0 else textured_avatar(coarse, scene, config.texture, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
     return Reconstruction(scene, mesh, avatar, fitted, rough, normals, spent, preset, config, seed, device)
@@ -186,29 +172,6 @@ def with_refined_cameras(scene: Scene, fitted: FittedHead) -> Scene:
         moved = world_from_head @ motion @ fitted.head_from_world @ photo.camera.world_from_camera
         photos.append(replace(photo, camera=replace(photo.camera, world_from_camera=moved)))
     return replace(scene, photos=tuple(photos))
-
-
-def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
-    """The extracted mesh, head frame, with finer triangles where the photos see it; its vertices come first."""
-    if not config.mesh.refine:
-        return mesh
-    cell = 2.0 / config.mesh.resolution
-    world_from_head = np.linalg.inv(fitted.head_from_world)
-    cameras = tuple(photo.camera for photo in scene.photos)
-    seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
-    above = mesh.vertices[:, 1] > fitted.lowest_seen + cell  # the cut stays flat
-    chosen = seen & above
-    for rounds in range(1 + config.mesh.refine_face):
-        if rounds > 0:  # what the first round added lies where photos see, too
-            chosen = np.concatenate([chosen, np.ones(len(mesh.vertices) - len(chosen), bool)]) & _on_face(mesh.vertices)
-        mesh, new = subdivide(mesh, np.all(chosen[mesh.faces], axis=1))
-        mesh.vertices[new] = onto_surface(mesh.vertices[new], vertex_normals(mesh)[new], fitted.field, fitted.latent, reach=cell)
-    return mesh
-
-
-def _on_face(vertices: Array) -> Array:
-    """Which `vertices` (V, 3), head frame, are the face's."""
-    return np.linalg.norm(vertices - np.array(CANONICAL_LANDMARKS["nose_tip"]), axis=1) < _FACE_RADIUS
 
 
 def warm_up(prior: HeadPrior, config: Config, device: str) -> None:

@@ -53,7 +53,7 @@ def write_run(
         if usd:
             write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
         for name, picture in pictures.items():
-            picture.save(part / name, optimize=True)
+            picture.save(part / name)
         for name, text in (texts or {}).items():
             (part / name).write_text(text)
         report = result.report() | (extra or {})

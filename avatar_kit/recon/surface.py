@@ -43,10 +43,11 @@ class FieldCache:
         self._axis = axis
 
     @torch.no_grad()
-    def refresh(self, latent: Tensor) -> None:
-        """Evaluate the field anew where the surface may have moved to."""
-        band = (self.values.abs() < _BAND).nonzero()
-        self.values[band.unbind(1)] = self._field(self._axis[band], self._field.condition(latent[None]))
+    def refresh(self, latent: Tensor, *, chunk: int = 8192) -> None:
+        """Evaluate the field anew where the surface may have moved to; in chunks that stay in a processor's cache."""
+        band, condition = (self.values.abs() < _BAND).nonzero(), self._field.condition(latent[None])
+        for part in band.split(chunk):
+            self.values[part.unbind(1)] = self._field(self._axis[part], condition)
 
 
 def search(field: HeadField, cache: FieldCache, condition: Condition, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:

@@ -46,11 +46,12 @@ def vertex_normals(mesh: Mesh) -> Array:
     if mesh.texture is not None:
         _, whole = np.unique(mesh.vertices, axis=0, return_inverse=True)
         faces = whole[faces]
-    corners = mesh.vertices[mesh.faces]
-    area_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    corner_of, per_corner = faces.T.ravel(), np.tile(area_normals, (3, 1))
-    total = np.stack([np.bincount(corner_of, weights=column, minlength=len(mesh.vertices)) for column in per_corner.T], axis=1)
-    return (total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-20))[whole]
+    a, b, c = (torch.from_numpy(mesh.vertices[corner]) for corner in mesh.faces.T)
+    area_normals = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros(len(mesh.vertices), 3, dtype=area_normals.dtype)
+    for corner in faces.T:
+        total.index_add_(0, torch.from_numpy(corner.astype(np.int64)), area_normals)
+    return torch.nn.functional.normalize(total, dim=1, eps=1e-20).numpy()[whole]
 
 
 def look_up(image: Array, uv: Array) -> Array:
@@ -106,32 +107,39 @@ class Renderer:
         """The picture. `smooth`: interpolate vertex normals; otherwise each face has its own."""
         mesh, hits = self.mesh, self.hits(camera)
         origins, directions = camera.rays(camera.pixel_grid().reshape(-1, 2))
-        face, weights = hits.face.numpy(), hits.barycentric.numpy()
-        mask = face != NO_HIT
-        distance = np.where(mask, hits.depth.numpy(), 0.0)
-        corners = mesh.faces[np.where(mask, face, 0)]
-        if smooth:
-            normals = (weights[..., None] * self._vertex_normals[corners]).sum(1)
-        else:
-            normals = mesh.face_normals[np.where(mask, face, 0)]
+        on = hits.face.numpy() != NO_HIT
+        face, weights, distance = (values.numpy()[on] for values in (hits.face, hits.barycentric, hits.depth))
+        towards, shape = directions[on], (camera.height, camera.width)
+
+        def spread(values: Array, nothing: float = 0.0) -> Array:
+            """Of the pixels that hit, on all pixels."""
+            image = np.full((len(on), *values.shape[1:]), nothing, values.dtype)
+            image[on] = values
+            return image.reshape(*shape, *values.shape[1:])
+
+        corners = mesh.faces[face]
+        normals = _interpolated(self._vertex_normals, corners, weights) if smooth else mesh.face_normals[face]
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
-        flip = np.where((normals * directions).sum(1, keepdims=True) > 0, -1.0, 1.0)
-        normals_cam = normals * flip @ camera.camera_from_world[:3, :3].T * mask[:, None]
-        axis = camera.world_from_camera[:3, 2]
-        shape = (camera.height, camera.width)
+        flip = np.where((normals * towards).sum(1, keepdims=True) > 0, -1.0, 1.0)
+        normals_cam = normals * flip @ camera.camera_from_world[:3, :3].T
         colors = None
         if mesh.texture is not None:
-            colors = look_up(mesh.texture.image, (weights[..., None] * mesh.texture.uv[corners]).sum(1))
+            colors = spread(look_up(mesh.texture.image, _interpolated(mesh.texture.uv, corners, weights)))
         elif mesh.colors is not None:
-            colors = (weights[..., None] * mesh.colors[corners]).sum(1)
+            colors = spread(_interpolated(mesh.colors, corners, weights))
         return Rendering(
-            mask=mask.reshape(shape),
-            normals=normals_cam.reshape(*shape, 3).astype(np.float32),
-            depth=np.where(mask, distance * (directions @ axis), np.inf).reshape(shape),
-            points=(origins + directions * distance[:, None]).reshape(*shape, 3),
-            face=face.reshape(shape),
-            colors=None if colors is None else (colors * mask[:, None]).reshape(*shape, 3),
+            mask=on.reshape(shape),
+            normals=spread(normals_cam.astype(np.float32)),
+            depth=spread(distance * (towards @ camera.world_from_camera[:3, 2]), np.inf),
+            points=(origins + directions * np.where(on, hits.depth.numpy(), 0.0)[:, None]).reshape(*shape, 3),
+            face=hits.face.numpy().reshape(shape),
+            colors=colors,
         )
+
+
+def _interpolated(values: Array, corners: Array, weights: Array) -> Array:
+    """Of values at vertices (V, C), those (N, C) where faces with `corners` (N, 3) have barycentric `weights` (N, 3)."""
+    return np.einsum("nk,nkc->nc", weights, values[corners])
 
 
 class RayCaster:

@@ -138,7 +138,7 @@ def _cell(value: Any) -> str:
 
 def _png(picture: Image) -> str:
     packed = io.BytesIO()
-    picture.save(packed, "PNG", optimize=True)
+    picture.save(packed, "PNG")
     return base64.b64encode(packed.getvalue()).decode()
 
 
@@ -153,14 +153,15 @@ def svg(figure: Any) -> str:
 def _curves(curve: Sequence[Mapping[str, float]]) -> str:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.4))
-    for axis, along in zip(figure.subplots(1, 2), ("step", "seconds"), strict=True):
-        for name in [name for name in curve[0] if name not in ("step", "seconds", "smooth")]:
-            values = np.array([entry[name] for entry in curve])
-            axis.plot([entry[along] for entry in curve], values / max(values[0], 1e-12), label=name)
-        axis.set(xlabel=along, yscale="log")
-        axis.grid(alpha=0.3)
-        axis.legend()
+    figure = Figure(figsize=(8, 3.4))
+    axis = figure.subplots()
+    seconds = [entry["seconds"] for entry in curve]
+    for name in [name for name in curve[0] if name not in ("step", "seconds", "smooth")]:
+        values = np.array([entry[name] for entry in curve])
+        axis.plot(seconds, values / max(values[0], 1e-12), label=name)
+    axis.set(xlabel=f"seconds ({curve[-1]['step'] + 1} steps)", yscale="log")
+    axis.grid(alpha=0.3)
+    axis.legend()
     return svg(figure)
 
 

@@ -10,7 +10,7 @@ from avatar_kit.config import Config, MeshConfig
 from avatar_kit.field.radiance import RadianceField
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon.fit import FittedHead
-from avatar_kit.recon.pipeline import refined_where_seen
+from avatar_kit.recon.meshing import refined_where_seen
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import Array, Mesh, Photo, Scene
@@ -50,8 +50,13 @@ def test_the_seen_side_is_finer_and_the_face_finer_still() -> None:
     for mesh in (plain, once, twice):
         assert is_watertight(mesh)
         np.testing.assert_allclose(np.linalg.norm(mesh.vertices, axis=1), RADIUS, atol=0.004)
-    new = twice.vertices[len(once.vertices) :]
-    np.testing.assert_allclose(np.linalg.norm(new, axis=1), RADIUS, atol=2e-4)
+    new = np.linalg.norm(once.vertices[len(plain.vertices) :], axis=1)
+    np.testing.assert_allclose(new, RADIUS, atol=2e-4)
+    middles = np.linalg.norm(twice.vertices[len(once.vertices) :], axis=1)
+    longest = 1.75 / RESOLUTION  # a cell's diagonal, halved
+    assert RADIUS - middles.min() < longest**2 / (8 * RADIUS) + 2e-4  # the sagitta of an edge
+    assert twice.colors is not None
+    assert len(twice.colors) == len(twice.vertices)
 
 
 def test_a_surface_without_a_face_is_left_as_it_is() -> None:
