@@ -145,6 +145,7 @@ class MeshConfig:
     resolution: int = 256  # cells per axis of the box
     coarse: int = 32  # cells per axis of the grid that finds the narrow band
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
+    sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
     refine: bool = True  # halve the triangles that a photo sees, their new vertices on the field's zero level
     refine_face: bool = True  # ... and those of the face again: its vertices are then 0.4 mm apart at a resolution of 256

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -53,7 +56,8 @@ def main(arguments: list[str] | None = None) -> Any:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        cli.main(args=arguments, standalone_mode=False)
+        with _worded_warnings():
+            cli.main(args=arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -68,6 +72,22 @@ def main(arguments: list[str] | None = None) -> Any:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(code)
+
+
+@contextlib.contextmanager
+def _worded_warnings() -> Iterator[None]:
+    """Warnings in one line each, above a progress bar and without the place in the code that nobody asked for."""
+
+    def show(message: Warning | str, *_: Any) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
+from avatar_kit_cli import main
 
 DEMO = Path(str(resources.files("avatar_kit") / "weights" / "demo"))
 QUICK = ["--set", "fit.steps=3", "--set", "start.steps=2", "--set", "mesh.resolution=64", "--set", "mesh.refine=false"]
@@ -130,6 +132,16 @@ def test_usage_errors_exit_2(tmp_path: Path) -> None:
     wrong = run("recon", DEMO, "--out", tmp_path / "out", "--set", "fit.step=3")
     assert wrong.returncode == 2
     assert "Did you mean fit.steps" in wrong.stderr
+
+
+def test_warnings_are_a_line_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(main.cli, "main", lambda **_: warnings.warn("img_2.jpg: is blurred", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown = warnings.showwarning
+        main.main(["recon"])
+        assert warnings.showwarning is shown
+    assert capsys.readouterr().err == "warning: img_2.jpg: is blurred\n"
 
 
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:

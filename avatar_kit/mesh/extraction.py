@@ -15,6 +15,7 @@ from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.mesh.handles import without_handles
+from avatar_kit.mesh.slivers import without_slivers
 from avatar_kit.types import Mesh
 
 EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
@@ -23,7 +24,7 @@ EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 
 @torch.no_grad()
 def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN) -> Mesh:
-    """The head's surface in the head frame: watertight, one component, and without handles if `config.cut_handles` says so.
+    """The head's surface in the head frame: watertight, one component, without slivers and, if `config.cut_handles` says so, handles.
 
     Args:
         cut_below: height (y, head frame) below which nothing is kept; the cut is closed.
@@ -38,6 +39,7 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
     values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
+    values = without_slivers(values, config.sliver_depth)
     if config.cut_handles:
         values = without_handles(values)
     return _surface(values, chosen=chosen, field=field, latent=latent, cut=cut_below)

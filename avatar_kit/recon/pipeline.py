@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
 import resource
@@ -20,6 +21,7 @@ from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
 from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
+from avatar_kit.recon.agreement import Agreement, agreements
 from avatar_kit.recon.align import place
 from avatar_kit.recon.appearance import textured_avatar
 from avatar_kit.recon.fit import FittedHead, fit
@@ -43,6 +45,7 @@ class Reconstruction:
         fitted: the field, its latent and the pose.
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
         normals: where they came from: "given", "predicted", "given and predicted" or "none".
+        agreement: of each photo with the result.
         seconds: per stage.
     """
 
@@ -52,6 +55,7 @@ class Reconstruction:
     fitted: FittedHead
     start: Array
     normals: str
+    agreement: list[Agreement]
     seconds: dict[str, float]
     preset: str
     config: Config
@@ -66,6 +70,7 @@ class Reconstruction:
             "seed": self.seed, "normals": self.normals, "iterations": self.fitted.steps,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "photos": [dataclasses.asdict(each) for each in self.agreement],
             "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
             "curve": self.fitted.curve,
             "head_from_world": self.fitted.head_from_world.tolist(),
@@ -138,9 +143,10 @@ def reconstruct(
     begin("texture")
     # an avatar has far fewer triangles than either
     avatar = mesh if config.texture.size == 0 else textured_avatar(coarse, scene, config.texture, device)
+    agreement = agreements(avatar, fitted, scene, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, agreement, spent, preset, config, seed, device)
 
 
 def _origin_of_normals(scene: Scene) -> str:

@@ -86,6 +86,8 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures:
             rows = [[name, *(_cell(scores[method][protocol][name]) for method in scores)] for name in names]
             page.tables.append((f"Protocol {protocol}", ["", *scores], rows))
     page.tables.append(("Seconds", list(seconds), [[f"{value:.2f}" for value in seconds.values()]]))
+    photos = [[photo.name, f"{photo.mask_iou:.3f}", _cell(photo.normals_deg)] for photo in result.agreement]
+    page.tables.append(("Each photo against the result", ["photo", "IoU of its mask", "normals, degrees"], photos))
     page.pictures = [(*_CAPTIONS[name], pictures[name]) for name in _CAPTIONS if name in pictures]
     if len(result.fitted.curve) > 1:
         page.plots.append(("Convergence", "Terms of the loss, each over its first value.", _curves(result.fitted.curve)))
