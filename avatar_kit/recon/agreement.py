@@ -39,7 +39,7 @@ class Agreement:
             return None
         return (
             f"{self.name}: the head covers its mask badly (IoU {self.mask_iou:.2f}). Check its camera and mask in preview.png, and that it "
-            "shows the same head; leave it out with --view-ids if it does not."
+            "shows the same head; leave it out if it does not."
         )
 
 

@@ -83,3 +83,20 @@ def test_marching_cubes_closes_what_reaches_the_border() -> None:
     mesh = marching_cubes(values)
     assert is_watertight(mesh)
     assert len(marching_cubes(torch.ones(9, 9, 9)).faces) == 0
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_many_rows_are_shared_among_threads_and_none_is_lost(sphere: Mesh, rng: np.random.Generator, threads: int) -> None:
+    points = torch.from_numpy(rng.uniform(-0.9, 0.9, (20_001, 3)))  # no number of threads divides it evenly
+    directions = torch.nn.functional.normalize(-points, dim=1)
+    queries, before = MeshQueries(sphere), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            found.append((queries.cast_rays(points, directions), queries.closest(points, signed=True)))
+    finally:
+        torch.set_num_threads(before)
+    (hits, closest), (shared_hits, shared_closest) = found
+    assert all(torch.equal(a, b) for a, b in zip(hits, shared_hits, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(closest, shared_closest, strict=True))

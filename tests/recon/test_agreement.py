@@ -67,7 +67,7 @@ def test_a_mask_of_something_else_is_named(ball: Mesh, photo: Photo) -> None:
     assert bad.mask_iou == pytest.approx((photo.mask & shifted.mask).sum() / (photo.mask | shifted.mask).sum(), abs=0.01)
     assert bad.doubt is not None
     assert bad.doubt.startswith("side.jpg: ")
-    assert "--view-ids" in bad.doubt
+    assert "IoU 0." in bad.doubt
 
 
 def test_what_lies_below_the_cut_does_not_count(ball: Mesh, photo: Photo) -> None:
