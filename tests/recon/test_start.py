@@ -40,7 +40,8 @@ def code() -> torch.Tensor:
 def bank(code: torch.Tensor) -> RayBank:
     """Three photos of that head, in a world whose pose against it is known."""
     prior = load_prior()
-    head = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, MeshConfig(resolution=128))
+    whole = MeshConfig(resolution=128, sliver_depth=0, cut_handles=False)  # the field's own surface
+    head = extract(prior.field, prior.mean_latent + prior.latent_basis @ code, whole)
     renderer = Renderer(dataclasses.replace(head, vertices=transform_points(WORLD_FROM_HEAD, head.vertices)))
     photos = []
     for i, yaw in enumerate((0.0, 45.0, -45.0)):
