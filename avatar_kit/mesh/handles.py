@@ -18,8 +18,8 @@ from avatar_kit.kernels.marching_cubes import closed_at_box
 from avatar_kit.kernels.simple_points import grow_simply
 
 _CORES = (0.1, 0.2, 0.05)  # units: depths below which a head may be a ball; else its deepest voxel is
-_BEYOND = 0.3  # of a cell: how far on the other side of the surface a voxel is put that changes sides
-_CORNERS = np.ones((3, 3, 3), bool)  # neighbours inside, by corners too; outside they are those of faces
+BEYOND = 0.3  # of a cell: how far on the other side of the surface a voxel is put that changes sides
+CORNERS = np.ones((3, 3, 3), bool)  # neighbours inside, by corners too; outside they are those of faces
 
 
 def without_handles(values: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def without_handles(values: Tensor) -> Tensor:
     filled = _filled(inside)
     depth = torch.where(filled & ~inside, near.min(), near)  # a filled void is as good as deep inside
     kept = grow_simply(_core(depth), filled, depth)
-    beyond = _BEYOND * (BOX_MAX - BOX_MIN) / (len(values) - 1)
+    beyond = BEYOND * (BOX_MAX - BOX_MIN) / (len(values) - 1)
     changed = values.clone()
     changed[box] = torch.where(kept & ~inside, -beyond, torch.where(inside & ~kept, beyond, values[box].cpu())).to(values)
     return changed
@@ -48,7 +48,7 @@ def _core(depth: Tensor) -> Tensor:
     """A ball of voxels (n, n, n) to begin with, a head's inside at some depth."""
     for below in _CORES:
         labels = np.empty(depth.shape, np.int32)
-        if ndimage.label((depth < -below).numpy(), _CORNERS, output=labels) == 0:
+        if ndimage.label((depth < -below).numpy(), CORNERS, output=labels) == 0:
             continue
         core = _filled(torch.from_numpy(labels == np.bincount(labels.ravel())[1:].argmax() + 1))
         if euler_number(core) == 1:

@@ -13,10 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
+from avatar_kit.mesh.handles import BEYOND, CORNERS
 
 _GROWN_BACK = 4.0  # times the depth: a nose or an ear ends this near to what is deep, a sheet does not
-_BEYOND = 0.3  # of a cell: how far outside the surface a voxel is put that is cut off
-_CORNERS = np.ones((3, 3, 3), bool)
 
 
 def without_slivers(values: Tensor, depth: float) -> Tensor:
@@ -25,14 +24,16 @@ def without_slivers(values: Tensor, depth: float) -> Tensor:
     Args:
         depth: units; a piece hangs together where it is twice as thick as this. Without any such place nothing changes.
     """
+    if depth <= 0:
+        return values
     inside, deep = ((values < level).cpu().numpy() for level in (0.0, -depth))
-    if depth <= 0 or not deep.any():
+    if not deep.any():
         return values
     box, cell = ndimage.find_objects(inside.view(np.uint8))[0], (BOX_MAX - BOX_MIN) / (len(values) - 1)
     labels, inside = np.empty(deep[box].shape, np.int32), inside[box]
     ndimage.label(deep[box], output=labels)
     core = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    kept = np.asarray(ndimage.binary_dilation(core, _CORNERS, iterations=math.ceil(_GROWN_BACK * depth / cell), mask=inside), bool)
+    kept = np.asarray(ndimage.binary_dilation(core, CORNERS, iterations=math.ceil(_GROWN_BACK * depth / cell), mask=inside), bool)
     changed = values.clone()
-    changed[box][torch.from_numpy(inside & ~kept).to(values.device)] = _BEYOND * cell
+    changed[box][torch.from_numpy(inside & ~kept).to(values.device)] = BEYOND * cell
     return changed

@@ -44,7 +44,13 @@ class Agreement:
 
 
 def agreements(mesh: Mesh, fitted: FittedHead, scene: Scene, device: str) -> list[Agreement]:
-    """One per photo of the scene, in whose world the mesh is."""
+    """One per photo of the scene.
+
+    Args:
+        mesh: the result in the scene's world.
+        fitted: where the head is, and down to which height it was seen.
+        device: of the rendering, "cpu" or "cuda".
+    """
     renderer, found = Renderer(mesh, device=device), []
     for photo in scene.photos:
         small = shrink(photo, _SIZE_PX)
