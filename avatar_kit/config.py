@@ -115,6 +115,19 @@ class FitConfig:
 
 
 @dataclass(frozen=True)
+class PatchesConfig:
+    """Photoconsistency between photos: patches of one compared with the others; not in the paper."""
+
+    weight: float = 0.3  # of 1 - normalised cross-correlation; 0: none
+    outlier: float = 0.3  # ... from which on pairs lose their say at the end of the fit, highlights for one; in inverse proportion before
+    image_size: int = 512  # longer side to which photos are shrunk at the end
+    octaves: int = 1  # sizes, each half of the next, that take equal shares of the steps, from the smallest
+    half_width: int = 2  # pixels: patches are 5 x 5
+    pairs: int = 600  # of a hit and another photo, per step, at most
+    noise: float = 0.005  # of grey values: patches with less contrast have no say
+
+
+@dataclass(frozen=True)
 class SilhouetteConfig:
     """Silhouette and pose of the fit."""
 
@@ -134,7 +147,7 @@ class CamerasConfig:
     learning_rate: float = 1e-3  # during the fit, radians and units
 
 
-PLAIN_CAMERAS = CamerasConfig(refine=True, rotation_std_deg=6.0, translation_std=0.2)
+PLAIN_CAMERAS = CamerasConfig(refine=True, rotation_std_deg=6.0, translation_std=0.2, learning_rate=3e-3)
 """Of plain photos, whose cameras are estimated: most of the translation's error is depth."""
 
 
@@ -205,6 +218,7 @@ class Config:
     rays: RaysConfig = dataclasses.field(default_factory=RaysConfig)
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
+    patches: PatchesConfig = dataclasses.field(default_factory=PatchesConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     cameras: CamerasConfig = dataclasses.field(default_factory=CamerasConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -232,6 +246,7 @@ PRESETS: dict[str, Config] = {
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3, grid_rate_growth=1.0,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
+        patches=PatchesConfig(weight=0.0),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
         ),

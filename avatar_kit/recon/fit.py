@@ -22,6 +22,7 @@ from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
 from avatar_kit.recon.anchor import FaceAnchor
+from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import Start
@@ -57,6 +58,7 @@ def fit(
     start: Start,
     generator: torch.Generator,
     *,
+    patches: PhotoPatches | None = None,
     seconds: float = math.inf,
     on_step: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> FittedHead:
@@ -65,6 +67,7 @@ def fit(
     Args:
         bank: the rays of the scene's photos; their device is the computation's.
         start: from `recon.start`; refined here.
+        patches: of the same photos, for photoconsistency between them.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses ("terms"), the rays' weight in the loss of normals as a share
             of all rays ("normal_weight") and live state ("field", "latent", "pose").
@@ -119,6 +122,8 @@ def fit(
         if settings.color_weight > 0:
             colors = radiance(hits.points, hits.normals, directions[on])
             terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
+        if patches:
+            terms["patch"] = patches.loss(pose, hits, world.photo[on], cache.values, len(world), generator, progress=progress)
 
         # Rays that hit although they should not, miss although they should hit, or pass close by: silhouette
         off = ~(crossings.hit & world.inside) & torch.isfinite(crossings.closest_value)
@@ -137,6 +142,8 @@ def fit(
         loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
+        if "patch" in terms:
+            loss = loss + config.patches.weight * terms["patch"]
         if settings.smooth_weight > 0:
             terms["smooth"] = sum((nodes.roughness() for nodes in fine), torch.zeros((), device=device))
             loss = loss + settings.smooth_weight * terms["smooth"]

@@ -26,6 +26,7 @@ from avatar_kit.recon.align import place
 from avatar_kit.recon.appearance import textured_avatar
 from avatar_kit.recon.fit import FittedHead, fit
 from avatar_kit.recon.meshing import head_meshes
+from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
 from avatar_kit.types import Array, Mesh, Scene
@@ -132,7 +133,8 @@ def reconstruct(
     clock = time.perf_counter()
     begin("fit")
     generator = torch.Generator().manual_seed(seed)
-    fitted = fit(bank, prior, config, start, generator, seconds=seconds, on_step=on_step)
+    patches = PhotoPatches(scene.photos, config.patches, torch.device(device)) if config.patches.weight > 0 and bank.photos > 1 else None
+    fitted = fit(bank, prior, config, start, generator, patches=patches, seconds=seconds, on_step=on_step)
     spent["fit"] = time.perf_counter() - clock
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()

@@ -69,6 +69,17 @@ class HeadPose(nn.Module):
         turn, shift = moved[0][rays.photo], moved[1][rays.photo]
         return _turned(turn, origins) + shift, _turned(turn, directions), _turned(turn, normals)
 
+    def projections(self, intrinsics: Tensor, camera_from_world: Tensor) -> Tensor:
+        """Head frame to homogeneous pixels of each photo, (P, 3, 4), from (P, 3, 3) and (P, 4, 4)."""
+        delta, translation = self.delta()
+        linear, shift = delta @ self.start[:3, :3], delta @ self.start[:3, 3] + translation
+        moved = self.cameras()
+        if moved is not None:
+            linear, shift = moved[0] @ linear, _turned(moved[0], shift) + moved[1]
+        turn = intrinsics @ camera_from_world[:, :3, :3] @ torch.linalg.inv(linear)
+        offset = _turned(intrinsics, camera_from_world[:, :3, 3]) - _turned(turn, shift)
+        return torch.cat([turn, offset[..., None]], dim=-1)
+
 
 def _rotation(vector: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of rotation vectors (..., 3)."""

@@ -30,7 +30,8 @@ class Variant(NamedTuple):
         training: settings of `prior train` that differ, STAGE.FIELD=VALUE.
         fitting: settings of the fit that differ.
         normals: whether normal maps are used.
-        reported: the paper's face errors in mm, on H3DS, one per number of views.
+        reported: the paper's face errors in mm, on H3DS, one per number of views; none where the paper has no such row.
+        patches: whether photos are compared with one another, which the paper does not.
     """
 
     name: str
@@ -39,6 +40,16 @@ class Variant(NamedTuple):
     fitting: tuple[str, ...]
     normals: bool
     reported: tuple[float, ...]
+    patches: bool = False
+
+    @property
+    def place(self) -> str:
+        """Name of the row's folder."""
+        return self.prior + ("" if self.normals else "_without_normals") + ("_with_patches" if self.patches else "")
+
+    def fit_config(self, base: Config) -> Config:
+        """The settings of the row's fits."""
+        return override(base, self.fitting if self.patches else ("patches.weight=0", *self.fitting))
 
 
 class Ablation(NamedTuple):
@@ -61,6 +72,8 @@ ABLATIONS = {
             Variant("Ours w/o grid (8 layers)", "no_grid_8", ("field.levels=", "field.layers=8"), _FREE, True, (1.46, 1.34)),
             Variant("Ours w/ single grid", "single_grid", ("field.levels=4",), (), True, (1.39, 1.27)),
             _OURS._replace(reported=_OURS.reported[1:]),
+            Variant("... and patches between photos, w/o normals", "ours", (), (), False, (), patches=True),
+            Variant("... and patches between photos", "ours", (), (), True, (), patches=True),
         ),
     ),
     "2": Ablation(
@@ -116,12 +129,11 @@ def run_ablation(
     for seed in seeds:  # the outer loop: a run that is stopped has every row with the first seeds
         for variant, prior in found.items():
             scorer = SubjectScorer(
-                prior, config=override(config, variant.fitting), device=device, seed=seed,
+                prior, config=variant.fit_config(config), device=device, seed=seed,
                 normal_net=normal_net if variant.normals else None, drop_normals=not variant.normals,
             )  # fmt: skip
             log(f"{variant.name}, seed {seed}")
-            place = out / f"{variant.prior}{'' if variant.normals else '_without_normals'}"
-            rows = run(subjects, ablation.views, place, scorer, settings=scorer.fingerprint, seed=seed, log=log)
+            rows = run(subjects, ablation.views, out / variant.place, scorer, settings=scorer.fingerprint, seed=seed, log=log)
             results.setdefault(variant.name, []).extend(rows)
     return results
 
@@ -138,9 +150,8 @@ def ablation_table(table: str, results: dict[str, list[Result]]) -> str:
     ]  # fmt: skip
     for variant in ablation.variants:
         rows = results[variant.name]
-        cells = [
-            f"{_mean_and_spread(rows, views)} ({reported:.2f})" for views, reported in zip(ablation.views, variant.reported, strict=True)
-        ]
+        reported = [f" ({value:.2f})" for value in variant.reported] or [""] * len(ablation.views)
+        cells = [_mean_and_spread(rows, views) + paper for views, paper in zip(ablation.views, reported, strict=True)]
         subjects, seeds = ({row[key] for row in rows} for key in ("subject", "seed"))
         lines.append(f"| {variant.name} | " + " | ".join(cells) + f" | {len(subjects)} | {len(seeds)} |")
     failed = [(name, row) for name, rows in results.items() for row in rows if "error" in row]

@@ -1,0 +1,156 @@
+"""Photoconsistency between photos: a patch of one, carried over by the surface's tangent plane, looks the same in another.
+
+Colours that a network explains say little about where the surface lies; the same spot seen from two sides does. Not in the
+paper: patches on tangent planes are those of Furukawa and Ponce (2010), their correlation as a loss of an implicit surface
+that of Darmon et al. (2022) and Fu et al. (2022). Highlights, which move with the eye, and lights that
+differ do not correlate: pairs that disagree lose their say as the fit goes on (graduated non-convexity, Blake and Zisserman 1987).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from avatar_kit.config import PatchesConfig
+from avatar_kit.kernels.ray_search import search_grid
+from avatar_kit.recon.losses import geman_mcclure
+from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.surface import SurfaceHits
+from avatar_kit.scene.cameras import resized
+from avatar_kit.types import Array, Photo
+
+_FACING = 0.35  # cosine: photos that see a spot at a flatter angle see too little of it
+_CLEAR = 0.02  # units: what hides a spot is further from it than this
+_SAMPLES = 48, 2  # along the rays that look for it, coarse and fine
+
+
+class _Level(NamedTuple):
+    """All photos at one size, one below the other."""
+
+    gray: Tensor  # (1, 1, H, W)
+    usable: Tensor  # whole patches around the pixel lie on the subject, (1, 1, H, W), 0 or 1
+    top: Tensor  # first row of each photo, (P,)
+    intrinsics: Tensor  # (P, 3, 3), in pixels of this size
+
+
+class PhotoPatches:
+    """Patches of a scene's photos, from a coarse size to a fine one.
+
+    Args:
+        photos: at least two.
+    """
+
+    def __init__(self, photos: Sequence[Photo], config: PatchesConfig, device: torch.device) -> None:
+        self._config = config
+        self._levels = [_level(photos, max(1, config.image_size >> octave), config.half_width, device) for octave in range(max(1, config.octaves))]
+        self._camera_from_world = _tensor(np.stack([photo.camera.camera_from_world for photo in photos]), device)
+        span = torch.arange(-config.half_width, config.half_width + 1, device=device, dtype=torch.float32)
+        self._offsets = torch.cartesian_prod(span, span)
+
+    def loss(
+        self, pose: HeadPose, hits: SurfaceHits, photo: Tensor, sdf: Tensor, count: int, generator: torch.Generator, *, progress: float = 1.0
+    ) -> Tensor:
+        """1 - normalised cross-correlation of patches around hits with the same in other photos, robustly, a scalar.
+
+        Args:
+            hits: of rays of the photos `photo` (N,), in the head frame that `pose` says.
+            sdf: distances at the nodes of a grid over the box, (n, n, n), which say what hides a spot.
+            count: rays of the step; the sum over hits, with another photo each, is divided by it.
+            generator: chooses that photo.
+            progress: 0 at the fit's start, 1 at its end: from coarse to fine, from all pairs to those that agree.
+        """
+        level = self._levels[max(0, len(self._levels) - 1 - int(progress * len(self._levels)))]
+        projections = pose.projections(level.intrinsics, self._camera_from_world)
+        hit, other, share = self._pairs(projections.detach(), hits, photo, sdf, generator)
+        differences = self._differences(level, projections, hits.points[hit], hits.normals[hit], photo[hit], other)
+        width = math.sqrt(self._config.outlier / max(progress, 1e-3))
+        return geman_mcclure(differences, width)[1].sum() / (share * count)
+
+    @torch.no_grad()
+    def _pairs(
+        self, projections: Tensor, hits: SurfaceHits, photo: Tensor, sdf: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, float]:
+        """Numbers of hits and of a random other photo that sees each, (M,), and their share of all hits that have one."""
+        centres = _centres(projections)
+        towards = functional.normalize(centres - hits.points[:, None], dim=-1)  # (N, P, 3)
+        sees = ((towards * hits.normals[:, None]).sum(-1) > _FACING) & (hits.slope < -_FACING)[:, None]
+        sees &= photo[:, None] != torch.arange(len(centres), device=photo.device)
+        lot, other = (torch.rand(sees.shape, generator=generator).to(sees.device) * sees).max(1)
+        seen = lot.nonzero()[:, 0]
+        hit = seen[: self._config.pairs]  # rays are drawn scattered: the first of them see all of the head, too
+        other = other[hit]
+        start = hits.points[hit] + _CLEAR * hits.normals[hit]
+        free = ~search_grid(sdf, start, towards[hit, other], coarse=_SAMPLES[0], fine=_SAMPLES[1]).hit
+        return hit[free], other[free], len(hit) / len(seen) if len(seen) else 1.0
+
+    def _differences(self, level: _Level, projections: Tensor, points: Tensor, normals: Tensor, here: Tensor, there: Tensor) -> Tensor:
+        """1 - correlation for spots (M, 3) with normals (M, 3) of the photos `here` in the photos `there`, (M,)."""
+        own = _project(projections[here], points[:, None])[:, 0].detach()  # rays do not move in their own photo
+        pixels = own[:, None] + self._offsets
+        turn = projections[..., :3]
+        directions = functional.pad(pixels, (0, 1), value=1.0) @ torch.linalg.inv(turn)[here].transpose(1, 2)
+        origins = _centres(projections)[here]
+        depths = ((points - origins) * normals).sum(-1, keepdim=True) / (directions * normals[:, None]).sum(-1)
+        moved = _project(projections[there], origins[:, None] + depths[..., None] * directions)
+        with torch.no_grad():
+            middle = self._offsets.shape[0] // 2
+            usable = _sample(level.usable, level.top[here], own[:, None]) * _sample(level.usable, level.top[there], moved[:, middle, None])
+        a, b = (_sample(level.gray, level.top[which], at) for which, at in ((here, pixels), (there, moved)))
+        return (1.0 - correlation(a, b, self._config.noise)) * (usable[:, 0] > 0.99)
+
+
+def correlation(a: Tensor, b: Tensor, noise: float) -> Tensor:
+    """Normalised cross-correlation of patches (M, K), in [-1, 1], (M,); 0 where contrast is less than the `noise`."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    variances = (a.square().mean(1) + noise**2) * (b.square().mean(1) + noise**2)
+    return (a * b).mean(1) / variances.sqrt()
+
+
+def _level(photos: Sequence[Photo], longer_side: int, half_width: int, device: torch.device) -> _Level:
+    grays, usable, intrinsics = [], [], []
+    kernel = np.ones((2 * half_width + 1,) * 2, np.uint8)
+    for photo in photos:
+        height, width = photo.mask.shape
+        scale = min(1.0, longer_side / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        grays.append(cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA).mean(-1))
+        whole = (cv2.resize(photo.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.99).astype(np.uint8)
+        usable.append(cv2.erode(whole, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        intrinsics.append(resized(photo.camera, *size).intrinsics)
+    top = np.cumsum([0, *(len(gray) for gray in grays[:-1])])
+    return _Level(_below(grays, device), _below(usable, device), _tensor(top, device), _tensor(np.stack(intrinsics), device))
+
+
+def _below(pictures: list[Array], device: torch.device) -> Tensor:
+    """Pictures one below the other, filled with zeros on the right, (1, 1, H, W)."""
+    width = max(picture.shape[1] for picture in pictures)
+    return _tensor(np.concatenate([np.pad(picture, ((0, 0), (0, width - picture.shape[1]))) for picture in pictures]), device)[None, None]
+
+
+def _tensor(array: Array, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device)
+
+
+def _project(projections: Tensor, points: Tensor) -> Tensor:
+    """Pixels (M, K, 2) of points (M, K, 3) by (M, 3, 4)."""
+    seen = points @ projections[..., :3].transpose(1, 2) + projections[:, None, :, 3]
+    return seen[..., :2] / seen[..., 2:]
+
+
+def _centres(projections: Tensor) -> Tensor:
+    """Centres of projection (P, 3) in the head frame."""
+    return -torch.linalg.solve(projections[..., :3], projections[..., 3])
+
+
+def _sample(picture: Tensor, top: Tensor, pixels: Tensor) -> Tensor:
+    """Bilinear values (M, K) at pixels (M, K, 2) of the photos that begin at the rows `top` (M,)."""
+    height, width = picture.shape[-2:]
+    x, y = pixels[..., 0] * (2.0 / width) - 1.0, (pixels[..., 1] + top[:, None]) * (2.0 / height) - 1.0
+    return functional.grid_sample(picture, torch.stack([x, y], dim=-1)[None], align_corners=False)[0, 0]
