@@ -1,9 +1,12 @@
-"""What keeps a face where the start found it: outlines before it that are not its own, and a pose that runs away.
+"""What keeps a face where the start found it: outlines before it that are not its own, lips that open, and a pose that runs away.
 
 A hood, seen from the side, stands out before the face. Its outline would pull the nearest surface there is, nose and forehead,
 into it step by step; normals resist little, since a face that is further forward has nearly the same. The start weighs all
 of the head against one another and is right within a few millimetres, so the upper face follows outlines that far and no
 further. The chin is left out: beards grow from it. Hair, hats and clothes elsewhere are grown to as before.
+
+Lips are thin in the prior, and a step can open them. Rays then end on a surface inside the head, which normals mould as readily: all
+surfaces that are parallel have the same. So rays that end far behind the start's lips pull them shut where they were.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from avatar_kit.kernels.ray_search import Crossings, search_grid
 from avatar_kit.recon.pose import HeadPose
 
 _MIDDLE, _RADIUS = (0.0, 0.15, 0.55), 0.42  # of the upper face, head frame, units
 _STANDS_OUT = 0.01  # units: outlines further than this before the start's face are another thing's
+_MOUTH, _LIPS = (0.0, -0.17, 0.53), 0.2  # where lips are, head frame, units
+_BEHIND = 0.025  # units: no start has lips this far before theirs
+_SAMPLES = 64, 4  # of the search for the start's surface, coarse and fine
 _POSE_REACH = 0.015  # units: how far the face may be moved by the pose for nothing; usual heads move by 0.003 to 0.011
 _POSE_STIFFNESS = 1000.0  # of the square of what is beyond
 
@@ -28,13 +35,28 @@ class FaceAnchor:
 
     def __init__(self, sdf: Tensor) -> None:
         self._sdf = sdf.detach().clone()[None, None]
-        self._middle = torch.tensor(_MIDDLE, device=sdf.device)
+        self._middle, self._mouth = (torch.tensor(at, device=sdf.device) for at in (_MIDDLE, _MOUTH))
 
     def has_before_it(self, points: Tensor) -> Tensor:
         """Which `points` (N, 3), head frame, lie before the upper face, further than its outline can be off; (N,) bool."""
         points = points.detach()
-        away = torch.nn.functional.grid_sample(self._sdf, points.flip(-1)[None, None, None], align_corners=True).flatten()
-        return (away > _STANDS_OUT) & ((points - self._middle).norm(dim=-1) < _RADIUS)
+        return (self._away(points) > _STANDS_OUT) & ((points - self._middle).norm(dim=-1) < _RADIUS)
+
+    @torch.no_grad()
+    def with_closed_lips(self, crossings: Crossings, origins: Tensor, directions: Tensor) -> Crossings:
+        """Rays (N, 3) that went through the lips miss, and are closest to the surface where the start's lips are."""
+        ends = origins + directions * crossings.depth.nan_to_num(posinf=0.0)[:, None]
+        near = (ends - self._mouth).norm(dim=-1) < _LIPS
+        through = (crossings.hit & near & (self._away(ends) < -_BEHIND)).nonzero()[:, 0]
+        lips = search_grid(self._sdf[0, 0], origins[through], directions[through], coarse=_SAMPLES[0], fine=_SAMPLES[1])
+        through, at = through[lips.hit], lips.depth[lips.hit]
+        depth, closest, value = (part.clone() for part in crossings)
+        depth[through], closest[through], value[through] = torch.inf, at, 0.0
+        return Crossings(depth, closest, value)
+
+    def _away(self, points: Tensor) -> Tensor:
+        """Distances of the start's surface at points (N, 3), (N,)."""
+        return torch.nn.functional.grid_sample(self._sdf, points.flip(-1)[None, None, None], align_corners=True).flatten()
 
     def pose_loss(self, pose: HeadPose) -> Tensor:
         """Zero while the face is about where the start put it, a scalar."""

@@ -114,6 +114,8 @@ def fit(
         latent = mean + basis @ code
         condition = field.condition(latent[None])
         crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
+        if anchor:
+            crossings = anchor.with_closed_lips(crossings, origins.detach(), directions.detach())
 
         # Rays of the subject that hit: normals (equation 4) and colour at differentiable hit points
         on = (crossings.hit & world.inside).nonzero()[:, 0]

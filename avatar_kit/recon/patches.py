@@ -49,13 +49,23 @@ class PhotoPatches:
 
     def __init__(self, photos: Sequence[Photo], config: PatchesConfig, device: torch.device) -> None:
         self._config = config
-        self._levels = [_level(photos, max(1, config.image_size >> octave), config.half_width, device) for octave in range(max(1, config.octaves))]
+        self._levels = [
+            _level(photos, max(1, config.image_size >> octave), config.half_width, device) for octave in range(max(1, config.octaves))
+        ]
         self._camera_from_world = _tensor(np.stack([photo.camera.camera_from_world for photo in photos]), device)
         span = torch.arange(-config.half_width, config.half_width + 1, device=device, dtype=torch.float32)
         self._offsets = torch.cartesian_prod(span, span)
 
     def loss(
-        self, pose: HeadPose, hits: SurfaceHits, photo: Tensor, sdf: Tensor, count: int, generator: torch.Generator, *, progress: float = 1.0
+        self,
+        pose: HeadPose,
+        hits: SurfaceHits,
+        photo: Tensor,
+        sdf: Tensor,
+        count: int,
+        generator: torch.Generator,
+        *,
+        progress: float = 1.0,
     ) -> Tensor:
         """1 - normalised cross-correlation of patches around hits with the same in other photos, robustly, a scalar.
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from avatar_kit.config import PRESETS, MeshConfig, override
+from avatar_kit.kernels.ray_search import Crossings
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import load_prior
 from avatar_kit.recon.anchor import FaceAnchor
@@ -34,6 +35,20 @@ def test_only_what_lies_before_the_upper_face_is_another_things(anchor: FaceAnch
     forwards = forwards / forwards.norm()
     points = torch.stack([0.605 * forwards, 0.65 * forwards, 0.4 * forwards, 0.65 * up, 0.65 * back, torch.tensor([0.0, -0.35, 0.6])])
     assert anchor.has_before_it(points).tolist() == [False, True, False, False, False, False]
+
+
+def test_rays_through_the_lips_miss_and_pull_them_shut(anchor: FaceAnchor) -> None:
+    """Towards the mouth: a usual hit, one 3 mm behind, one 20 mm behind; at the forehead 20 mm behind; one that hits nothing."""
+    mouth, forehead = torch.tensor([0.0, -0.17, 0.0]), torch.tensor([0.0, 0.3, 0.0])
+    origins = torch.stack([mouth, mouth, mouth, forehead, mouth]) + torch.tensor([0.0, 0.0, 2.0])
+    directions = torch.tensor([0.0, 0.0, -1.0]).repeat(5, 1)
+    on_ball = 2.0 - torch.sqrt(0.36 - origins[:, 1] ** 2)
+    depth = on_ball + torch.tensor([0.0, 0.015, 0.1, 0.1, torch.inf])
+    found = anchor.with_closed_lips(Crossings(depth, depth.clone(), torch.full((5,), -0.3)), origins, directions)
+    assert found.hit.tolist() == [True, True, False, True, False]
+    assert found.closest_depth[2].item() == pytest.approx(on_ball[2].item(), abs=3e-3)
+    assert found.closest_value.tolist() == pytest.approx([-0.3, -0.3, 0.0, -0.3, -0.3])
+    assert torch.isfinite(depth[2])  # what was given is not changed
 
 
 def test_a_pose_is_free_within_reach_and_pulled_back_beyond(anchor: FaceAnchor) -> None:

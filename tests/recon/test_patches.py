@@ -63,7 +63,9 @@ class Painted:
         nodes = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 41)] * 3, indexing="ij"), dim=-1)
         self.sdf, self.nodes = nodes.norm(dim=-1) - RADIUS, nodes
 
-    def loss(self, radius: Tensor | float = RADIUS, pose: HeadPose | None = None, *, progress: float = 1.0, sdf: Tensor | None = None) -> Tensor:
+    def loss(
+        self, radius: Tensor | float = RADIUS, pose: HeadPose | None = None, *, progress: float = 1.0, sdf: Tensor | None = None
+    ) -> Tensor:
         """Per pair of a ray and another photo."""
         pose = pose or HeadPose(HEAD_FROM_WORLD, CPU)
         origins, directions, _ = pose.rays(self.world)
@@ -94,10 +96,15 @@ def test_projections_lead_back_to_the_pixels_of_the_rays() -> None:
             pose.rotation.copy_(torch.tensor([0.1, -0.2, 0.05]))
             pose.translation.copy_(torch.tensor([0.01, 0.02, -0.03]))
             pose.log_scale.fill_(0.04)
-            cameras = [torch.tensor(np.stack(x), dtype=torch.float32) for x in zip(*((p.camera.intrinsics, p.camera.camera_from_world) for p in photos))]
+            cameras = [
+                torch.tensor(np.stack(x), dtype=torch.float32)
+                for x in zip(*((p.camera.intrinsics, p.camera.camera_from_world) for p in photos))
+            ]
             projections = pose.projections(*cameras)
             origins, directions, _ = pose.rays(world)
-            seen = torch.einsum("nij,nj->ni", projections[world.photo][..., :3], origins + 3.0 * directions) + projections[world.photo][..., 3]
+            seen = (
+                torch.einsum("nij,nj->ni", projections[world.photo][..., :3], origins + 3.0 * directions) + projections[world.photo][..., 3]
+            )
         np.testing.assert_allclose((seen[:, :2] / seen[:, 2:]).numpy(), pixels, atol=2e-3)
 
 
