@@ -91,6 +91,7 @@ class PhotoPatches:
         centres = _centres(projections)
         towards = functional.normalize(centres - hits.points[:, None], dim=-1)  # (N, P, 3)
         sees = ((towards * hits.normals[:, None]).sum(-1) > _FACING) & (hits.slope < -_FACING)[:, None]
+        sees &= hits.points @ projections[:, 2, :3].T + projections[:, 2, 3] > 0  # before the camera
         sees &= photo[:, None] != torch.arange(len(centres), device=photo.device)
         lot, other = (torch.rand(sees.shape, generator=generator).to(sees.device) * sees).max(1)
         seen = lot.nonzero()[:, 0]

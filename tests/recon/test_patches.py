@@ -172,6 +172,13 @@ def test_photos_that_share_nothing_cost_nothing() -> None:
     assert Painted([photograph(-90), photograph(90)]).loss(RADIUS + 0.01).item() == 0.0
 
 
+def test_a_photo_that_looks_away_is_not_compared() -> None:
+    """The ball behind a camera would be seen upside down."""
+    other = photograph(20)
+    away = Camera(other.camera.intrinsics, other.camera.world_from_camera @ np.diag([-1.0, 1.0, -1.0, 1.0]), 200, 200)
+    assert Painted([photograph(-20), dataclasses.replace(other, camera=away)]).loss(RADIUS + 0.01).item() == 0.0
+
+
 def test_the_cost_does_not_depend_on_how_many_pairs_are_drawn() -> None:
     few, all_of_them = Painted(pairs=200).loss(RADIUS + 0.01).item(), Painted(pairs=10**6).loss(RADIUS + 0.01).item()
     assert few == pytest.approx(all_of_them, rel=0.15)
