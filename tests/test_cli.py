@@ -158,7 +158,6 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     # to a shell both are 130: Python ends by the signal itself where that met code that is executed from a string, as imports do
     assert process.returncode in (130, -signal.SIGINT), errors
-    assert "interrupted" in errors
     assert "nothing unfinished was written" in errors
     assert list(tmp_path.iterdir()) == []
 
