@@ -44,7 +44,7 @@ class FaceAnchor:
 
     @torch.no_grad()
     def with_closed_lips(self, crossings: Crossings, origins: Tensor, directions: Tensor) -> Crossings:
-        """Rays (N, 3) that went through the lips miss, and are closest to the surface where the start's lips are."""
+        """Rays (N, 3), head frame, that went through the lips now miss, and are closest to the surface where the start's lips are."""
         ends = origins + directions * crossings.depth.nan_to_num(posinf=0.0)[:, None]
         near = (ends - self._mouth).norm(dim=-1) < _LIPS
         through = (crossings.hit & near & (self._away(ends) < -_BEHIND)).nonzero()[:, 0]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -22,8 +23,8 @@ from avatar_kit.config import PatchesConfig
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.rays import shrink
 from avatar_kit.recon.surface import SurfaceHits
-from avatar_kit.scene.cameras import resized
 from avatar_kit.types import Array, Photo
 
 _FACING = 0.35  # cosine: photos that see a spot at a flatter angle see too little of it
@@ -44,7 +45,9 @@ class PhotoPatches:
     """Patches of a scene's photos, from a coarse size to a fine one.
 
     Args:
-        photos: at least two.
+        photos: at least two, of any sizes; with masks and cameras, in the world whose pose `loss` is given.
+        config: sizes of photos and patches; its weight is the fit's to apply.
+        device: of the hits.
     """
 
     def __init__(self, photos: Sequence[Photo], config: PatchesConfig, device: torch.device) -> None:
@@ -128,13 +131,10 @@ def _level(photos: Sequence[Photo], longer_side: int, half_width: int, device: t
     grays, usable, intrinsics = [], [], []
     kernel = np.ones((2 * half_width + 1,) * 2, np.uint8)
     for photo in photos:
-        height, width = photo.mask.shape
-        scale = min(1.0, longer_side / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grays.append(cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA).mean(-1))
-        whole = (cv2.resize(photo.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.99).astype(np.uint8)
-        usable.append(cv2.erode(whole, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
-        intrinsics.append(resized(photo.camera, *size).intrinsics)
+        small = shrink(replace(photo, normals=None, confidence=None), longer_side)
+        grays.append(small.image.mean(-1))
+        usable.append(cv2.erode(small.mask.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
+        intrinsics.append(small.camera.intrinsics)
     top = np.cumsum([0, *(len(gray) for gray in grays[:-1])])
     return _Level(_below(grays, device), _below(usable, device), _tensor(top, device), _tensor(np.stack(intrinsics), device))
 

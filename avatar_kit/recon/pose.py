@@ -58,9 +58,7 @@ class HeadPose(nn.Module):
 
     def rays(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
         """Origins, directions and unit normals (N, 3) of world rays in the head frame; directions stay of unit length."""
-        delta, translation = self.delta()
-        linear = delta @ self.start[:3, :3]
-        shift = delta @ self.start[:3, 3] + translation
+        linear, shift = self._head_from_world()
         rotation = linear / torch.linalg.det(linear).abs().pow(1.0 / 3.0)
         origins, directions, normals = rays.origins @ linear.T + shift, rays.directions @ rotation.T, rays.normals @ rotation.T
         moved = self.cameras()
@@ -70,15 +68,19 @@ class HeadPose(nn.Module):
         return _turned(turn, origins) + shift, _turned(turn, directions), _turned(turn, normals)
 
     def projections(self, intrinsics: Tensor, camera_from_world: Tensor) -> Tensor:
-        """Head frame to homogeneous pixels of each photo, (P, 3, 4), from (P, 3, 3) and (P, 4, 4)."""
-        delta, translation = self.delta()
-        linear, shift = delta @ self.start[:3, :3], delta @ self.start[:3, 3] + translation
+        """Head frame (units) to homogeneous pixels of each photo, (P, 3, 4), from K (P, 3, 3) and camera_from_world (P, 4, 4)."""
+        linear, shift = self._head_from_world()
         moved = self.cameras()
         if moved is not None:
             linear, shift = moved[0] @ linear, _turned(moved[0], shift) + moved[1]
         turn = intrinsics @ camera_from_world[:, :3, :3] @ torch.linalg.inv(linear)
         offset = _turned(intrinsics, camera_from_world[:, :3, 3]) - _turned(turn, shift)
         return torch.cat([turn, offset[..., None]], dim=-1)
+
+    def _head_from_world(self) -> tuple[Tensor, Tensor]:
+        """Linear part (3, 3), scale included, and translation (3,), without the cameras' motions."""
+        delta, translation = self.delta()
+        return delta @ self.start[:3, :3], delta @ self.start[:3, 3] + translation
 
 
 def _rotation(vector: Tensor) -> Tensor:
