@@ -120,8 +120,8 @@ class PatchesConfig:
 
     weight: float = 0.3  # of 1 - normalised cross-correlation; 0: none
     outlier: float = 0.3  # ... from which on pairs lose their say at the end of the fit, highlights for one; in inverse proportion before
-    image_size: int = 512  # longer side to which photos are shrunk at the end
-    octaves: int = 1  # sizes, each half of the next, that take equal shares of the steps, from the smallest
+    image_size: int = 512  # longer side to which photos are shrunk
+    wide_octaves: int = 2  # pairs count as far as they correlate in photos halved so often, too; 0: all count alike
     half_width: int = 2  # pixels: patches are 5 x 5
     pairs: int = 600  # of a hit and another photo, per step, at most
     noise: float = 0.005  # of grey values: patches with less contrast have no say

@@ -6,7 +6,8 @@ of the head against one another and is right within a few millimetres, so the up
 further. The chin is left out: beards grow from it. Hair, hats and clothes elsewhere are grown to as before.
 
 Lips are thin in the prior, and a step can open them. Rays then end on a surface inside the head, which normals mould as readily: all
-surfaces that are parallel have the same. So rays that end far behind the start's lips pull them shut where they were.
+surfaces that are parallel have the same. So rays that end behind the lips pull them shut where they were. Lips that move do so little
+by little, and are followed; those that open leave a surface behind that is millimetres further in at once.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from avatar_kit.recon.pose import HeadPose
 _MIDDLE, _RADIUS = (0.0, 0.15, 0.55), 0.42  # of the upper face, head frame, units
 _STANDS_OUT = 0.01  # units: outlines further than this before the start's face are another thing's
 _MOUTH, _LIPS = (0.0, -0.17, 0.53), 0.2  # where lips are, head frame, units
-_BEHIND = 0.025  # units: no start has lips this far before theirs
-_SAMPLES = 64, 4  # of the search for the start's surface, coarse and fine
+_BEHIND = 0.01  # units: rays that end further behind the lips went through them
+_FOLLOWED = 0.002  # units: how far lips are taken to move between two looks at them
+_SAMPLES = 64, 4  # of the search for lips, coarse and fine
 _POSE_REACH = 0.015  # units: how far the face may be moved by the pose for nothing; usual heads move by 0.003 to 0.011
 _POSE_STIFFNESS = 1000.0  # of the square of what is beyond
 
@@ -34,32 +36,38 @@ class FaceAnchor:
     """
 
     def __init__(self, sdf: Tensor) -> None:
-        self._sdf = sdf.detach().clone()[None, None]
+        self._sdf = sdf.detach().clone()
+        self._lips = self._sdf.clone()
         self._middle, self._mouth = (torch.tensor(at, device=sdf.device) for at in (_MIDDLE, _MOUTH))
 
     def has_before_it(self, points: Tensor) -> Tensor:
         """Which `points` (N, 3), head frame, lie before the upper face, further than its outline can be off; (N,) bool."""
         points = points.detach()
-        return (self._away(points) > _STANDS_OUT) & ((points - self._middle).norm(dim=-1) < _RADIUS)
+        return (_at(self._sdf, points) > _STANDS_OUT) & ((points - self._middle).norm(dim=-1) < _RADIUS)
 
     @torch.no_grad()
-    def with_closed_lips(self, crossings: Crossings, origins: Tensor, directions: Tensor) -> Crossings:
-        """Rays (N, 3), head frame, that went through the lips now miss, and are closest to the surface where the start's lips are."""
-        ends = origins + directions * crossings.depth.nan_to_num(posinf=0.0)[:, None]
-        near = (ends - self._mouth).norm(dim=-1) < _LIPS
-        through = (crossings.hit & near & (self._away(ends) < -_BEHIND)).nonzero()[:, 0]
-        lips = search_grid(self._sdf[0, 0], origins[through], directions[through], coarse=_SAMPLES[0], fine=_SAMPLES[1])
-        through, at = through[lips.hit], lips.depth[lips.hit]
+    def through_lips(self, points: Tensor) -> Tensor:
+        """Which `points` (N, 3) where rays end, head frame, lie behind the lips, (N,) bool."""
+        return ((points - self._mouth).norm(dim=-1) < _LIPS) & (_at(self._lips, points) < -_BEHIND)
+
+    def with_closed_lips(self, crossings: Crossings, through: Tensor, origins: Tensor, directions: Tensor) -> Crossings:
+        """The rays number `through` of all (N, 3), head frame, now miss, and are closest to the surface where lips were."""
+        lips = search_grid(self._lips, origins[through], directions[through], coarse=_SAMPLES[0], fine=_SAMPLES[1])
         depth, closest, value = (part.clone() for part in crossings)
-        depth[through], closest[through], value[through] = torch.inf, at, 0.0
+        depth[through], closest[through], value[through] = torch.inf, lips.depth, torch.where(lips.hit, 0.0, torch.inf)
         return Crossings(depth, closest, value)
 
-    def _away(self, points: Tensor) -> Tensor:
-        """Distances of the start's surface at points (N, 3), (N,)."""
-        return torch.nn.functional.grid_sample(self._sdf, points.flip(-1)[None, None, None], align_corners=True).flatten()
+    def follow(self, sdf: Tensor) -> None:
+        """Look at the surface of now, at the same nodes."""
+        self._lips += (sdf - self._lips).clamp(-_FOLLOWED, _FOLLOWED)
 
     def pose_loss(self, pose: HeadPose) -> Tensor:
         """Zero while the face is about where the start put it, a scalar."""
         linear, shift = pose.delta()
         moved = (linear @ self._middle + shift - self._middle).norm()
         return _POSE_STIFFNESS * torch.relu(moved - _POSE_REACH).square()
+
+
+def _at(sdf: Tensor, points: Tensor) -> Tensor:
+    """Distances (N,) at points (N, 3)."""
+    return torch.nn.functional.grid_sample(sdf[None, None], points.flip(-1)[None, None, None], align_corners=True).flatten()

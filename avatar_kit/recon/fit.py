@@ -114,12 +114,14 @@ def fit(
         latent = mean + basis @ code
         condition = field.condition(latent[None])
         crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
-        if anchor:
-            crossings = anchor.with_closed_lips(crossings, origins.detach(), directions.detach())
 
         # Rays of the subject that hit: normals (equation 4) and colour at differentiable hit points
         on = (crossings.hit & world.inside).nonzero()[:, 0]
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
+        if anchor:
+            through = anchor.through_lips(hits.points.detach())
+            crossings = anchor.with_closed_lips(crossings, on[through], origins.detach(), directions.detach())
+            on, hits = on[~through], hits.among(~through)
         terms = {"normal": losses.normal_loss(hits.normals, target[on], world.confidence[on], hits.slope, len(world))}
         if settings.color_weight > 0:
             colors = radiance(hits.points, hits.normals, directions[on])
@@ -161,8 +163,11 @@ def fit(
 
         if len(on):
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
-        if (step + 1) % config.rays.refresh_every == 0 and step + 1 < settings.steps and config.rays.search == "grid":
+        looked_at = anchor is not None or config.rays.search == "grid"
+        if looked_at and (step + 1) % config.rays.refresh_every == 0 and step + 1 < settings.steps:
             cache.refresh(latent.detach())
+            if anchor:
+                anchor.follow(cache.values)
         if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
             curve.append({"step": step, "seconds": time.perf_counter() - started, "terms": {k: v.detach() for k, v in terms.items()}})
         if on_step:

@@ -4,6 +4,7 @@ Colours that a network explains say little about where the surface lies; the sam
 paper: patches on tangent planes are those of Furukawa and Ponce (2010), their correlation as a loss of an implicit surface
 that of Darmon et al. (2022) and Fu et al. (2022). Highlights, which move with the eye, and lights that
 differ do not correlate: pairs that disagree lose their say as the fit goes on (graduated non-convexity, Blake and Zisserman 1987).
+Where the surface is centimetres off, a small patch finds a wrong partner: pairs count as far as what lies around them correlates too.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class _Level(NamedTuple):
 
 
 class PhotoPatches:
-    """Patches of a scene's photos, from a coarse size to a fine one.
+    """Patches of a scene's photos.
 
     Args:
         photos: at least two, of any sizes; with masks and cameras, in the world whose pose `loss` is given.
@@ -52,9 +53,9 @@ class PhotoPatches:
 
     def __init__(self, photos: Sequence[Photo], config: PatchesConfig, device: torch.device) -> None:
         self._config = config
-        self._levels = [
-            _level(photos, max(1, config.image_size >> octave), config.half_width, device) for octave in range(max(1, config.octaves))
-        ]
+        self._fine = _level(photos, config.image_size, config.half_width, device)
+        wide = max(1, config.image_size >> config.wide_octaves)
+        self._wide = _level(photos, wide, config.half_width, device) if config.wide_octaves > 0 else None
         self._camera_from_world = _tensor(np.stack([photo.camera.camera_from_world for photo in photos]), device)
         span = torch.arange(-config.half_width, config.half_width + 1, device=device, dtype=torch.float32)
         self._offsets = torch.cartesian_prod(span, span)
@@ -77,14 +78,20 @@ class PhotoPatches:
             sdf: distances at the nodes of a grid over the box, (n, n, n), which say what hides a spot.
             count: rays of the step; the sum over hits, with another photo each, is divided by it.
             generator: chooses that photo.
-            progress: 0 at the fit's start, 1 at its end: from coarse to fine, from all pairs to those that agree.
+            progress: 0 at the fit's start, 1 at its end: from all pairs to those that agree.
         """
-        level = self._levels[max(0, len(self._levels) - 1 - int(progress * len(self._levels)))]
-        projections = pose.projections(level.intrinsics, self._camera_from_world)
-        hit, other, share = self._pairs(projections.detach(), hits, photo, sdf, generator)
-        differences = self._differences(level, projections, hits.points[hit], hits.normals[hit], photo[hit], other)
-        width = math.sqrt(self._config.outlier / max(progress, 1e-3))
-        return geman_mcclure(differences, width)[1].sum() / (share * count)
+        fine = pose.projections(self._fine.intrinsics, self._camera_from_world)
+        hit, other, share = self._pairs(fine.detach(), hits, photo, sdf, generator)
+        spots = hits.points[hit], hits.normals[hit], photo[hit], other
+        alike, usable = self._correlations(self._fine, fine, *spots)
+        costs = geman_mcclure((1.0 - alike) * usable, math.sqrt(self._config.outlier / max(progress, 1e-3)))[1]
+        if self._wide is not None:
+            with torch.no_grad():
+                wide = pose.projections(self._wide.intrinsics, self._camera_from_world)
+                alike, usable = self._correlations(self._wide, wide, *spots)
+                trust = torch.where(usable, alike.clamp_min(0.0), 1.0)
+            costs = costs * trust / trust.mean().clamp_min(1e-3)
+        return costs.sum() / (share * count)
 
     @torch.no_grad()
     def _pairs(
@@ -104,8 +111,10 @@ class PhotoPatches:
         free = ~search_grid(sdf, start, towards[hit, other], coarse=_SAMPLES[0], fine=_SAMPLES[1]).hit
         return hit[free], other[free], len(hit) / len(seen) if len(seen) else 1.0
 
-    def _differences(self, level: _Level, projections: Tensor, points: Tensor, normals: Tensor, here: Tensor, there: Tensor) -> Tensor:
-        """1 - correlation for spots (M, 3) with normals (M, 3) of the photos `here` in the photos `there`, (M,)."""
+    def _correlations(
+        self, level: _Level, projections: Tensor, points: Tensor, normals: Tensor, here: Tensor, there: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Of spots (M, 3) with normals (M, 3) of photos `here` in photos `there`, (M,), and whether both patches are on the subject."""
         own = _project(projections[here], points[:, None])[:, 0].detach()  # rays do not move in their own photo
         pixels = own[:, None] + self._offsets
         turn = projections[..., :3]
@@ -117,7 +126,7 @@ class PhotoPatches:
             middle = self._offsets.shape[0] // 2
             usable = _sample(level.usable, level.top[here], own[:, None]) * _sample(level.usable, level.top[there], moved[:, middle, None])
         a, b = (_sample(level.gray, level.top[which], at) for which, at in ((here, pixels), (there, moved)))
-        return (1.0 - correlation(a, b, self._config.noise)) * (usable[:, 0] > 0.99)
+        return correlation(a, b, self._config.noise), usable[:, 0] > 0.99
 
 
 def correlation(a: Tensor, b: Tensor, noise: float) -> Tensor:

@@ -29,6 +29,10 @@ class SurfaceHits(NamedTuple):
     normals: Tensor
     slope: Tensor
 
+    def among(self, chosen: Tensor) -> SurfaceHits:
+        """Those that are `chosen`, (N,) bool."""
+        return SurfaceHits(*(part[chosen] for part in self))
+
 
 class FieldCache:
     """The field at the nodes of a coarse grid, kept near the truth by refreshing its narrow band."""

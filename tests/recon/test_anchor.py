@@ -38,17 +38,37 @@ def test_only_what_lies_before_the_upper_face_is_another_things(anchor: FaceAnch
 
 
 def test_rays_through_the_lips_miss_and_pull_them_shut(anchor: FaceAnchor) -> None:
-    """Towards the mouth: a usual hit, one 3 mm behind, one 20 mm behind; at the forehead 20 mm behind; one that hits nothing."""
+    """Towards the mouth: a usual hit, one 1 mm behind, one 5 mm behind; at the forehead 5 mm behind."""
     mouth, forehead = torch.tensor([0.0, -0.17, 0.0]), torch.tensor([0.0, 0.3, 0.0])
-    origins = torch.stack([mouth, mouth, mouth, forehead, mouth]) + torch.tensor([0.0, 0.0, 2.0])
-    directions = torch.tensor([0.0, 0.0, -1.0]).repeat(5, 1)
+    origins = torch.stack([mouth, mouth, mouth, forehead]) + torch.tensor([0.0, 0.0, 2.0])
+    directions = torch.tensor([0.0, 0.0, -1.0]).repeat(4, 1)
     on_ball = 2.0 - torch.sqrt(0.36 - origins[:, 1] ** 2)
-    depth = on_ball + torch.tensor([0.0, 0.015, 0.1, 0.1, torch.inf])
-    found = anchor.with_closed_lips(Crossings(depth, depth.clone(), torch.full((5,), -0.3)), origins, directions)
-    assert found.hit.tolist() == [True, True, False, True, False]
+    depth = on_ball + torch.tensor([0.0, 0.005, 0.025, 0.025])
+    through = anchor.through_lips(origins + depth[:, None] * directions)
+    assert through.tolist() == [False, False, True, False]
+    crossings = Crossings(depth, depth.clone(), torch.full((4,), -0.3))
+    found = anchor.with_closed_lips(crossings, through.nonzero()[:, 0], origins, directions)
+    assert found.hit.tolist() == [True, True, False, True]
     assert found.closest_depth[2].item() == pytest.approx(on_ball[2].item(), abs=3e-3)
-    assert found.closest_value.tolist() == pytest.approx([-0.3, -0.3, 0.0, -0.3, -0.3])
+    assert found.closest_value.tolist() == pytest.approx([-0.3, -0.3, 0.0, -0.3])
     assert torch.isfinite(depth[2])  # what was given is not changed
+    away = anchor.with_closed_lips(crossings, torch.tensor([2]), origins + torch.tensor([0.0, 2.0, 0.0]), directions)
+    assert torch.isinf(away.closest_value[2])  # no lips on its way: it has no say
+
+
+def test_lips_are_followed_little_by_little() -> None:
+    """A ball that shrinks by 5 mm at once was opened; one that takes its time was moved."""
+    axis = torch.linspace(-1, 1, 33)
+    x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")
+    ball = torch.sqrt(x**2 + y**2 + z**2) - 0.6
+    lips = torch.tensor([[0.0, -0.17, 0.55]])
+    on_shrunk = 0.575 * lips / lips.norm()
+    anchor = FaceAnchor(ball)
+    anchor.follow(ball + 0.025)
+    assert anchor.through_lips(on_shrunk).item()
+    for shrunk in torch.linspace(0.002, 0.025, 12):
+        anchor.follow(ball + shrunk)
+    assert not anchor.through_lips(on_shrunk).item()
 
 
 def test_a_pose_is_free_within_reach_and_pulled_back_beyond(anchor: FaceAnchor) -> None:
