@@ -42,6 +42,9 @@ def run(
 
     Returns:
         the lines of these settings and this seed: those that were there, without errors, and those that were made.
+
+    Raises:
+        InputError: a line that is there is of another subject of that name.
     """
     out.mkdir(parents=True, exist_ok=True)
     file = out / "results.jsonl"
@@ -50,11 +53,12 @@ def run(
     if len(ours) < len(before):
         log(f"{file}: {len(before) - len(ours)} lines of other settings are kept aside.")
     results = [result for result in ours if result["seed"] == seed and "error" not in result]
-    done = {(result["subject"], result["views"]) for result in results}
+    done = {(result["subject"], result["views"]): result for result in results}
     tasks = []
     for subject in subjects:
         for count in views:
             if (subject.name, count) in done:
+                _check_same(subject, done[subject.name, count], file)
                 log(f"{subject.name}, {count} views: there already")
             else:
                 tasks.append((subject, count))
@@ -72,12 +76,19 @@ def run(
 
 def _attempt(reconstruct: Callable[[Subject, list[int]], Result], settings: str, seed: int, task: tuple[Subject, int]) -> Result:
     subject, count = task
-    result: Result = {"subject": subject.name, "views": count, "seed": seed, "settings": settings}
+    result: Result = {"subject": subject.name, "views": count, "seed": seed, "settings": settings, "folder": str(subject.folder.resolve())}
     try:
         result |= reconstruct(subject, subject.view_ids(count))
     except InputError as error:
         result["error"] = str(error)
     return result | {"versions": versions()}
+
+
+def _check_same(subject: Subject, result: Result, file: Path) -> None:
+    """A dataset that was moved is the same; one whose folder is still there is another."""
+    before, now = Path(result.get("folder", subject.folder)).resolve(), subject.folder.resolve()
+    if before != now and before.exists():
+        raise InputError(f"{file}: its {subject.name} is that of {before}, not of {now}. Give --out another folder, or --root that one.")
 
 
 def read(file: Path) -> list[Result]:

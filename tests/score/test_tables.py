@@ -59,6 +59,17 @@ def test_a_stopped_run_goes_on_and_gives_the_same(three: list[Subject], tmp_path
     assert summaries(run(three, [1, 3], tmp_path / "fresh", lambda s, ids: scored(len(ids) + ord(s.name) / 100))) == summaries(results)
 
 
+def test_a_dataset_that_moved_is_the_same_and_another_is_refused(tmp_path: Path) -> None:
+    first, moved, out = tmp_path / "first/a", tmp_path / "moved/a", tmp_path / "out"
+    first.mkdir(parents=True)
+    made = run([Subject("a", first, {"1": [0]})], [1], out, lambda subject, ids: scored(1.0))
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    assert run([Subject("a", moved, {"1": [0]})], [1], out, lambda subject, ids: scored(2.0)) == made
+    first.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"results.jsonl: its a is that of .*Give --out another folder"):
+        run([Subject("a", moved, {"1": [0]})], [1], out, lambda subject, ids: scored(2.0))
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_scored(three: list[Subject], tmp_path: Path) -> None:
     def reconstruct(subject: Subject, ids: list[int]) -> dict[str, Any]:
         if subject.name == "b":
