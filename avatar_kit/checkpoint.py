@@ -35,7 +35,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, kind: str) -> None:
         ValueError: a tensor holds values that are not finite or beyond half precision (65504).
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     half = {name: value.detach().half().cpu().contiguous() for name, value in checkpoint.tensors.items()}
     beyond = [name for name, value in half.items() if not torch.isfinite(value).all()]
@@ -45,7 +45,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, kind: str) -> None:
     metadata = {"format": _format(kind), **{name: json.dumps(value) for name, value in notes.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(half, part, metadata)
+    part.write_bytes(save(half, metadata))  # save_file would make it the owner's alone
     os.replace(part, path)
 
 

@@ -13,13 +13,15 @@ from avatar_kit.types import InputError
 SMALL = Checkpoint({"a": torch.tensor([1.0, 2.0**-14]), "b": torch.arange(6.0).reshape(2, 3)}, {"field": {"width": 3}}, {"seed": 1})
 
 
-def test_tensors_settings_and_card_come_back(tmp_path: Path) -> None:
+def test_tensors_settings_and_card_come_back_and_others_may_read_them(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "new/a.safetensors", SMALL, kind="prior")
     again = load_checkpoint(tmp_path / "new/a.safetensors", kind="prior")
     assert again.settings == SMALL.settings
     assert again.card == SMALL.card
     assert all(torch.equal(again.tensors[name], value) for name, value in SMALL.tensors.items())  # halves hold these exactly
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["a.safetensors"]
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "new/a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("value", [7e4, float("nan")])

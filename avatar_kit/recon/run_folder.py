@@ -72,11 +72,12 @@ def upright_in_metres(mesh: Mesh, result: Reconstruction) -> Mesh:
 
 
 def _write_fit(file: Path, result: Reconstruction) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     fitted = result.fitted
     state = {f"field.{name}": value for name, value in fitted.field.state_dict().items()}
     state |= {f"radiance.{name}": value for name, value in fitted.radiance.state_dict().items()}
     state |= {"latent": fitted.latent, "head_from_world": torch.from_numpy(fitted.head_from_world)}
     metadata = {"format": "avatar-kit-fit-1", "config": json.dumps(to_dict(result.config))}
-    save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, file, metadata)
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    file.write_bytes(save(state, metadata))  # save_file would make it the owner's alone

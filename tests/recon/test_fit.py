@@ -243,6 +243,7 @@ def test_no_steps_leave_the_start(tmp_path: Path) -> None:
     with safe_open(tmp_path / "run/fit.safetensors", framework="pt") as pack:
         stated = [json.loads(pack.metadata()["config"]), json.loads((tmp_path / "run/report.json").read_text())["config"]]
         assert [one["field"]["width"] for one in stated] == [pack.get_tensor("field.last.weight").shape[1]] * 2
+    assert len({file.stat().st_mode for file in (tmp_path / "run").iterdir()}) == 1  # who may read one may read all
 
 
 def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
