@@ -50,15 +50,16 @@ class FaceAnchor:
         """Which `points` (N, 3) where rays end, head frame, lie behind the lips, (N,) bool."""
         return ((points - self._mouth).norm(dim=-1) < _LIPS) & (_at(self._lips, points) < -_BEHIND)
 
+    @torch.no_grad()
     def with_closed_lips(self, crossings: Crossings, through: Tensor, origins: Tensor, directions: Tensor) -> Crossings:
-        """The rays number `through` of all (N, 3), head frame, now miss, and are closest to the surface where lips were."""
+        """Rays (N, 3), head frame, of which those numbered `through` (M,) now miss and are closest to the surface where lips were."""
         lips = search_grid(self._lips, origins[through], directions[through], coarse=_SAMPLES[0], fine=_SAMPLES[1])
         depth, closest, value = (part.clone() for part in crossings)
         depth[through], closest[through], value[through] = torch.inf, lips.depth, torch.where(lips.hit, 0.0, torch.inf)
         return Crossings(depth, closest, value)
 
     def follow(self, sdf: Tensor) -> None:
-        """Look at the surface of now, at the same nodes."""
+        """Look at the surface of now: its distances at the same nodes, (n, n, n), units."""
         self._lips += (sdf - self._lips).clamp(-_FOLLOWED, _FOLLOWED)
 
     def pose_loss(self, pose: HeadPose) -> Tensor:

@@ -119,8 +119,8 @@ def fit(
         on = (crossings.hit & world.inside).nonzero()[:, 0]
         hits = differentiable_hits(field, condition, origins[on], directions[on], crossings.depth[on])
         if anchor:
-            through = anchor.through_lips(hits.points.detach())
-            crossings = anchor.with_closed_lips(crossings, on[through], origins.detach(), directions.detach())
+            through = anchor.through_lips(hits.points)
+            crossings = anchor.with_closed_lips(crossings, on[through], origins, directions)
             on, hits = on[~through], hits.among(~through)
         terms = {"normal": losses.normal_loss(hits.normals, target[on], world.confidence[on], hits.slope, len(world))}
         if settings.color_weight > 0:
