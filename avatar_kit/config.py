@@ -78,13 +78,13 @@ class StartConfig:
 
     steps: int = 9
     pose_steps: int = 2  # of them, on the pose alone
-    outline_rays: int = 2000
+    outline_rays: int = 1000
     outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene, where there are no normals
     outline_count_normals: float = 100.0  # ... where normals are certain: hair and clothes have outlines that are not the head's
     outline_std: float = 0.01  # units
     outline_width: float = 0.05  # of the robust weight, units: hair and clothes that no head has
     outline_width_start: float = 4.0  # times that at the first step; 1 where predicted coordinates have placed the head
-    normal_rays: int = 2500
+    normal_rays: int = 1250
     normal_count: float = 300.0
     normal_std: float = 0.15  # length of the difference of unit normals
     normal_width: float = 0.5  # of the robust weight
@@ -96,11 +96,11 @@ class StartConfig:
 class FitConfig:
     """The fit of one head (section 3.2). Lengths in units of 200 mm."""
 
-    steps: int = 80
+    steps: int = 66
     free_decoder_at: float = 1.0  # share of the steps after which the decoder is trained too; 1: never
     image_size: int = 256  # longer side to which photos are shrunk
-    learning_rate_latent: float = 6.5e-2  # in standard deviations of the training latents
-    learning_rate_grid: float = 1.3e-2  # of the finest grid
+    learning_rate_latent: float = 7.2e-2  # in standard deviations of the training latents
+    learning_rate_grid: float = 1.45e-2  # of the finest grid
     grid_rate_growth: float = 1.4  # times that from each grid to the next coarser one: what lies far off is reached before it is detailed
     grid_rate_without_normals: float = (
         0.1  # times that where no photo has normals, more with trust in them: outlines and colours alone decide little

@@ -8,7 +8,7 @@ from torch import Tensor
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 
-_BAND = 1.0  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
+_BAND = 0.6  # cells: a finer grid is evaluated where the distance interpolated from the coarser one is below this
 
 
 @torch.no_grad()
@@ -22,7 +22,8 @@ def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 81
 
 @torch.no_grad()
 def narrow_band(field: HeadField, latent: Tensor, cells: int, *, coarse: int, chunk: int = 8192) -> Tensor:
-    """As `sdf_on_grid`, exact near the surface and interpolated elsewhere, from grids of half as many cells down to `coarse`."""
+    """As `sdf_on_grid`, exact at both ends of all edges that cross the surface, near it, and interpolated elsewhere, from grids of
+    half as many cells down to `coarse`."""
     values, finer = sdf_on_grid(field, latent, coarse), coarse
     condition = field.condition(latent[None])
     while finer < cells:
@@ -30,8 +31,21 @@ def narrow_band(field: HeadField, latent: Tensor, cells: int, *, coarse: int, ch
         finer = min(2 * finer, cells)
         size = (finer + 1,) * 3
         values = torch.nn.functional.interpolate(values[None, None], size=size, mode="trilinear", align_corners=True)[0, 0]
-        near = values.abs() < band
         axis = torch.linspace(BOX_MIN, BOX_MAX, finer + 1, device=values.device)
-        exact = [field(axis[part], condition) for part in near.nonzero().split(chunk)]
-        values[near] = torch.cat(exact) if exact else values[near]
+        wanted, exact = values.abs() < band, torch.zeros_like(values, dtype=torch.bool)
+        while wanted.any():  # exact values may put the surface where the others are not
+            values[wanted] = torch.cat([field(axis[part], condition) for part in wanted.nonzero().split(chunk)])
+            exact |= wanted
+            wanted = _beside_surface(values) & ~exact
     return values
+
+
+def _beside_surface(values: Tensor) -> Tensor:
+    """Which nodes (n, n, n) have one of the other sign beside them along an axis."""
+    inside = values < 0
+    found = torch.zeros_like(inside)
+    for axis, nodes in enumerate(inside.shape):
+        changes = inside.narrow(axis, 1, nodes - 1) ^ inside.narrow(axis, 0, nodes - 1)
+        for end in (0, 1):
+            found.narrow(axis, end, nodes - 1).logical_or_(changes)
+    return found

@@ -70,11 +70,14 @@ class PosedHead:
         self.field = prior.field.to(device)
         self.mean, self.basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
         self.cache = FieldCache(self.field, self.mean, cells, start=prior.mean_sdf)
+        self.latent = self.mean
 
     def move(self, to: Start) -> None:
         """Become the head of another code in another pose."""
-        self.latent = self.mean + self.basis @ to.code
-        self.cache.refresh(self.latent)
+        latent = self.mean + self.basis @ to.code
+        if not torch.equal(latent, self.latent):  # at first the pose moves alone
+            self.latent = latent
+            self.cache.refresh(latent)
         self._pose = HeadPose(to.head_from_world, self.mean.device, to.cameras)
 
     @torch.no_grad()
