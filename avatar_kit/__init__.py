@@ -17,7 +17,7 @@ _HOMES = {
     "scene_from_photos": "avatar_kit.photos.scene",
     "Config": "avatar_kit.config",
     "PRESETS": "avatar_kit.config",
-    "PLAIN_CAMERAS": "avatar_kit.config",
+    "PLAIN_PRESETS": "avatar_kit.config",
     "override": "avatar_kit.config",
     "Mesh": "avatar_kit.types",
     "Scene": "avatar_kit.types",
@@ -26,12 +26,12 @@ _HOMES = {
     "InputError": "avatar_kit.types",
 }
 __all__ = [
-    "PLAIN_CAMERAS", "PRESETS", "Camera", "Config", "InputError", "Mesh", "Photo", "Scene", "load_prior", "load_scene", "override",
+    "PLAIN_PRESETS", "PRESETS", "Camera", "Config", "InputError", "Mesh", "Photo", "Scene", "load_prior", "load_scene", "override",
     "reconstruct", "scene_from_photos",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from avatar_kit.config import PLAIN_CAMERAS, PRESETS, Config, override
+    from avatar_kit.config import PLAIN_PRESETS, PRESETS, Config, override
     from avatar_kit.photos.scene import scene_from_photos
     from avatar_kit.prior.storage import load_prior
     from avatar_kit.recon.pipeline import reconstruct

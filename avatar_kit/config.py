@@ -145,6 +145,7 @@ class CamerasConfig:
     rotation_std_deg: float = 3.0
     translation_std: float = 0.1  # units, at the head
     learning_rate: float = 1e-3  # during the fit, radians and units
+    more_steps: float = 1.8  # times fit.steps, where cameras are refined: they are slower to settle than a head
 
 
 PLAIN_CAMERAS = CamerasConfig(refine=True, rotation_std_deg=6.0, translation_std=0.2, learning_rate=3e-3)
@@ -254,8 +255,9 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 
 
-PLAIN_PRESETS = {name: dataclasses.replace(preset, cameras=PLAIN_CAMERAS) for name, preset in PRESETS.items()}
-"""For plain photos: what the user sets of the cameras is set on top of these."""
+_PLAIN = {name: dataclasses.replace(preset, cameras=PLAIN_CAMERAS) for name, preset in PRESETS.items()}
+PLAIN_PRESETS = _PLAIN | {"fast": dataclasses.replace(_PLAIN["fast"], patches=PatchesConfig(weight=0.6, wide_octaves=1))}
+"""For plain photos, whose cameras patches have to find: what the user sets is set on top of these."""
 
 WITHOUT_PRIOR = ("start.steps=0", "silhouette.pose_learning_rate=0", "fit.free_decoder_at=0", "fit.learning_rate_decoder=0.001")
 """Of a fit that starts from a sphere: nothing but the alignment knows where the head is, and all of the field is free."""

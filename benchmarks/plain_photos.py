@@ -1,6 +1,6 @@
 """Scenes without their cameras and masks, against the same scenes with them: poses, masks and the face's error.
 
-    python benchmarks/plain_photos.py SCENE... [--views 3] [--reconstruct]
+    python benchmarks/plain_photos.py SCENE... [--views 3] [--reconstruct] [--seed 0]
 
 Per scene: the error of the rotation between each pair of views and of each view's direction (after one rotation that takes
 the estimated frame to the true one), before and after the cameras are refined, masks' intersection over union with the truth
@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from avatar_kit.config import PLAIN_CAMERAS, PRESETS
+from avatar_kit.config import PLAIN_PRESETS, override
 from avatar_kit.conventions import MM_PER_UNIT, similarity
 from avatar_kit.normals.evaluate import angle_between_deg
 from avatar_kit.normals.storage import load_estimator
@@ -92,9 +91,10 @@ def main() -> None:
     parser.add_argument("scenes", nargs="+", type=Path)
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--reconstruct", action="store_true")
+    parser.add_argument("--seed", type=int, default=0, help="of the fits")
     options = parser.parse_args()
     net, prior = load_estimator(None), load_prior("default")
-    config = replace(PRESETS["fast"], cameras=PLAIN_CAMERAS, texture=replace(PRESETS["fast"].texture, size=0))
+    config = override(PLAIN_PRESETS["fast"], ["texture.size=0"])
     for path in options.scenes:
         folder = H3dsFolder(path)
         with tempfile.TemporaryDirectory() as place:
@@ -111,14 +111,14 @@ def main() -> None:
         print(f"  all photos: {errors(everything, [photo.camera for photo in everything.scene.photos])}")
         print(f"  {options.views} views: {errors(chosen, [photo.camera for photo in chosen.scene.photos])}")
         if options.reconstruct:
-            result = reconstruct(chosen.scene, prior=prior, config=config, normal_net=net)
+            result = reconstruct(chosen.scene, prior=prior, config=config, normal_net=net, seed=options.seed)
             cameras = [photo.camera for photo in result.scene.photos]
             print(f"  {options.views} views, refined: {errors(chosen, cameras)}")
             reference = read_reference(path)
             assert reference is not None
             placed = in_true_world(result.mesh, cameras, [truth[view_of(seen)].camera for seen in chosen.understood])
             plain_face = score_mesh(placed, reference)["h3ds"]["face_mm"]
-            given = reconstruct(load_scene(path, views=options.views), prior=prior, normal_net=net)
+            given = reconstruct(load_scene(path, views=options.views), prior=prior, normal_net=net, seed=options.seed)
             face = score_mesh(given.mesh, reference)["h3ds"]["face_mm"]
             print(f"  face {plain_face:.2f} mm; with cameras and masks {face:.2f} mm; ratio {plain_face / face:.2f}", flush=True)
 

@@ -146,7 +146,7 @@ class Maker:
 
         load_seconds += self._load_seconds
         self._load_seconds = 0.0  # the next scene finds the prior there
-        with _progress(config.fit.steps) as bar:
+        with _progress() as bar:
             result = reconstruct(scene, prior=self._prior, config=config, on_step=bar.step, on_stage=bar.stage, **self._settings)
         result.seconds["load"] = load_seconds
         result.seconds["total"] += load_seconds
@@ -186,13 +186,10 @@ class Maker:
 class _progress:
     """A bar on stderr with the losses that matter."""
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
     def __enter__(self) -> Any:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=self._steps, unit="step", leave=False, mininterval=0.5)
+        self._bar = tqdm(unit="step", leave=False, mininterval=0.5)
         return self
 
     def stage(self, name: str) -> None:
@@ -201,6 +198,7 @@ class _progress:
 
     def step(self, step: int, state: dict[str, Any]) -> None:
         if step == 0:
+            self._bar.total = state["steps"]
             self._bar.unpause()  # what came before the fit says nothing about the time left
         self._bar.update()
         if step % 20 == 0:

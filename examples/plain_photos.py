@@ -1,6 +1,5 @@
 """Photos without cameras or masks: what is understood of them, and the head. Give a folder, or a photo, as the first argument."""
 
-import dataclasses
 import sys
 from importlib import resources
 
@@ -14,6 +13,6 @@ for photo in plain.understood:
     print(
         f"{photo.name}: yaw {photo.yaw_deg:+.0f}, pitch {photo.pitch_deg:+.0f} degrees, {photo.distance_mm / 10:.0f} cm away", *photo.notes
     )
-config = dataclasses.replace(ak.override(ak.PRESETS["fast"], quick), cameras=ak.PLAIN_CAMERAS)  # cameras are estimates: let them move
+config = ak.override(ak.PLAIN_PRESETS["fast"], quick)  # cameras are estimates: these settings let them move
 result = ak.reconstruct(plain.scene, config=config)
 print(result.avatar)  # textured, head frame, millimetres

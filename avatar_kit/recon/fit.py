@@ -70,7 +70,7 @@ def fit(
         patches: of the same photos, for photoconsistency between them.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses ("terms"), the rays' weight in the loss of normals as a share
-            of all rays ("normal_weight") and live state ("field", "latent", "pose").
+            of all rays ("normal_weight"), the number of steps in all ("steps") and live state ("field", "latent", "pose").
     """
     settings, silhouette = config.fit, config.silhouette
     started, device = time.perf_counter(), bank.rays.origins.device
@@ -94,10 +94,11 @@ def fit(
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
+    steps = settings.steps if start.cameras is None else round(settings.steps * config.cameras.more_steps)
     step = -1  # fit.steps=0 keeps the start
-    for step in range(settings.steps):
+    for step in range(steps):
         # Schedule: falling rates, sharper silhouettes, and (paper) the decoder free from some step on
-        progress = step / settings.steps
+        progress = step / steps
         decoder_free = progress >= settings.free_decoder_at
         for name, parameter in field.named_parameters():
             if not name.startswith("grids."):
@@ -105,7 +106,7 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress)))
             if group["name"] == "grid":  # pose and latent settle first: a silhouette that is off would carve the grids
-                group["lr"] *= min(1.0, (progress + 1.0 / settings.steps) / _GRID_WARM_UP)
+                group["lr"] *= min(1.0, (progress + 1.0 / steps) / _GRID_WARM_UP)
         alpha = silhouette.alpha_start * (silhouette.alpha / silhouette.alpha_start) ** min(1.0, 2.0 * progress)
 
         # Rays -> first crossings
@@ -164,15 +165,16 @@ def fit(
         if len(on):
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
         looked_at = anchor is not None or config.rays.search == "grid"
-        if looked_at and (step + 1) % config.rays.refresh_every == 0 and step + 1 < settings.steps:
+        if looked_at and (step + 1) % config.rays.refresh_every == 0 and step + 1 < steps:
             cache.refresh(latent.detach())
             if anchor:
                 anchor.follow(cache.values)
-        if step % _CURVE_EVERY == 0 or step == settings.steps - 1:
+        if step % _CURVE_EVERY == 0 or step == steps - 1:
             curve.append({"step": step, "seconds": time.perf_counter() - started, "terms": {k: v.detach() for k, v in terms.items()}})
         if on_step:
             trusted = losses.normal_weight(target[on], world.confidence[on], hits.slope).sum() / len(world)
-            on_step(step, {"terms": terms, "normal_weight": trusted, "field": field, "latent": latent.detach(), "pose": pose})
+            live = {"field": field, "latent": latent.detach(), "pose": pose}
+            on_step(step, {"terms": terms, "normal_weight": trusted, "steps": steps, **live})
         if time.perf_counter() - started > seconds:
             break
     field.requires_grad_(False)

@@ -246,6 +246,18 @@ def test_no_steps_leave_the_start(tmp_path: Path) -> None:
     assert len({file.stat().st_mode for file in (tmp_path / "run").iterdir()}) == 1  # who may read one may read all
 
 
+@pytest.mark.parametrize(("views", "steps"), [(1, 4), (2, 8)])
+def test_cameras_that_are_refined_get_more_steps(views: int, steps: int) -> None:
+    """A single photo's camera is not refined: the head's pose is the same thing."""
+    quick = [*QUICK, "fit.steps=4", "start.steps=2", "texture.size=0", "cameras.refine=true", "cameras.more_steps=2"]
+    told = []
+    result = reconstruct(
+        load_scene(DEMO, views=views), config=override(PRESETS["fast"], quick), on_step=lambda step, state: told.append(state["steps"])
+    )
+    assert result.fitted.steps == steps
+    assert told == [steps] * steps
+
+
 def test_a_fit_without_normals_and_by_the_papers_search_runs() -> None:
     scene = load_scene(DEMO, views=1)
     bare = scene.without_normals()

@@ -11,6 +11,7 @@ import torch
 from avatar_kit import load_prior
 from avatar_kit.config import PRESETS, MeshConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
+from avatar_kit.field.on_grid import sdf_on_grid
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
@@ -129,6 +130,17 @@ def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, w
 
     assert error_mm(found.code, between) < (0.3 if with_normals else 0.5) * error_mm(torch.zeros_like(code), off)
     np.testing.assert_array_equal(found.head_from_world, again.head_from_world)  # no chance in it
+
+
+def test_the_cached_field_is_that_of_the_code_whatever_moved(code: torch.Tensor) -> None:
+    prior = load_prior()
+    head = PosedHead(prior, CONFIG.rays.cache_resolution, CPU)
+    head.move(Start(WORLD_FROM_HEAD, torch.zeros_like(code), 0.0))
+    torch.testing.assert_close(head.cache.values, prior.mean_sdf, rtol=0, atol=0)
+    head.move(Start(np.eye(4), code, 0.0))
+    near = head.cache.values.abs() < 0.03
+    exact = sdf_on_grid(prior.field, prior.mean_latent + prior.latent_basis @ code, CONFIG.rays.cache_resolution)
+    torch.testing.assert_close(head.cache.values[near], exact[near], rtol=0, atol=1e-5)
 
 
 def test_cameras_that_are_off_are_put_right(bank: RayBank, code: torch.Tensor) -> None:

@@ -145,7 +145,7 @@ def test_a_fingerprint_names_all_that_scores_depend_on(ball_prior: Path, tmp_pat
     network.write_bytes(b"two")
     others.append(of(normal_net=str(network)))
     assert len({of(), *others}) == 10
-    assert of(load_prior(ball_prior), override(fast, ["fit.steps=80"])) == of()
+    assert of(load_prior(ball_prior), override(fast, [f"fit.steps={fast.fit.steps}"])) == of()
     plain = [override(PLAIN_PRESETS["fast"], [f"cameras.rotation_std_deg={std}"]) for std in (6, 7)]
     assert len({ScanScorer(prior, plain_config=config).fingerprint for config in plain}) == 2
     assert len({PhotoShower(prior, tmp_path, config=config, device="cpu").fingerprint for config in plain}) == 2
