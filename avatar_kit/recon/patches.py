@@ -75,7 +75,7 @@ class PhotoPatches:
 
         Args:
             hits: of rays of the photos `photo` (N,), in the head frame that `pose` says.
-            sdf: distances at the nodes of a grid over the box, (n, n, n), which say what hides a spot.
+            sdf: distances at the nodes of a grid over the box, (n, n, n), units, which say what hides a spot.
             count: rays of the step; the sum over hits, with another photo each, is divided by it.
             generator: chooses that photo.
             progress: 0 at the fit's start, 1 at its end: from all pairs to those that agree.
