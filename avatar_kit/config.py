@@ -145,7 +145,7 @@ class CamerasConfig:
     rotation_std_deg: float = 3.0
     translation_std: float = 0.1  # units, at the head
     learning_rate: float = 1e-3  # during the fit, radians and units
-    more_steps: float = 1.8  # times fit.steps, where cameras are refined: they are slower to settle than a head
+    steps_factor: float = 1.8  # of fit.steps, where cameras are refined: they are slower to settle than a head
 
 
 PLAIN_CAMERAS = CamerasConfig(refine=True, rotation_std_deg=6.0, translation_std=0.2, learning_rate=3e-3)
@@ -255,8 +255,10 @@ PRESETS: dict[str, Config] = {
 }  # fmt: skip
 
 
-_PLAIN = {name: dataclasses.replace(preset, cameras=PLAIN_CAMERAS) for name, preset in PRESETS.items()}
-PLAIN_PRESETS = _PLAIN | {"fast": dataclasses.replace(_PLAIN["fast"], patches=PatchesConfig(weight=0.6, wide_octaves=1))}
+PLAIN_PRESETS = {
+    "fast": dataclasses.replace(PRESETS["fast"], cameras=PLAIN_CAMERAS, patches=PatchesConfig(weight=0.6, wide_octaves=1)),
+    "paper": dataclasses.replace(PRESETS["paper"], cameras=PLAIN_CAMERAS),
+}
 """For plain photos, whose cameras patches have to find: what the user sets is set on top of these."""
 
 WITHOUT_PRIOR = ("start.steps=0", "silhouette.pose_learning_rate=0", "fit.free_decoder_at=0", "fit.learning_rate_decoder=0.001")

@@ -55,8 +55,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command. Exit codes: 0 done, 2 usage, 3 bad input, 4 a needed backend is missing, 130 interrupted."""
-    # Imports leave a million objects that stay to the end: to look through them again and again takes a fifth of the imports' time,
-    # and once more at the exit a second
+    # Imports leave a million objects that stay to the end: to look through them again and again takes a sixth of the imports' time,
+    # and once more at the exit two seconds
     gc.set_threshold(10_000, 10, 10)
     atexit.register(gc.freeze)
     arguments = sys.argv[1:] if arguments is None else arguments

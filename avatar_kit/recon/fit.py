@@ -94,7 +94,7 @@ def fit(
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
-    steps = settings.steps if start.cameras is None else round(settings.steps * config.cameras.more_steps)
+    steps = settings.steps if start.cameras is None else round(settings.steps * config.cameras.steps_factor)
     step = -1  # fit.steps=0 keeps the start
     for step in range(steps):
         # Schedule: falling rates, sharper silhouettes, and (paper) the decoder free from some step on

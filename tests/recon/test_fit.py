@@ -249,7 +249,7 @@ def test_no_steps_leave_the_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("views", "steps"), [(1, 4), (2, 8)])
 def test_cameras_that_are_refined_get_more_steps(views: int, steps: int) -> None:
     """A single photo's camera is not refined: the head's pose is the same thing."""
-    quick = [*QUICK, "fit.steps=4", "start.steps=2", "texture.size=0", "cameras.refine=true", "cameras.more_steps=2"]
+    quick = [*QUICK, "fit.steps=4", "start.steps=2", "texture.size=0", "cameras.refine=true", "cameras.steps_factor=2"]
     told = []
     result = reconstruct(
         load_scene(DEMO, views=views), config=override(PRESETS["fast"], quick), on_step=lambda step, state: told.append(state["steps"])
