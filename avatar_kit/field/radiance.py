@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from avatar_kit.config import RadianceConfig
+from avatar_kit.field.tangents import softplus
 from avatar_kit.kernels.encoding import positional_encoding
+
+_SHARPNESS = 100.0  # of Softplus, the paper's
 
 
 class RadianceField(nn.Module):
@@ -42,9 +45,10 @@ class RadianceField(nn.Module):
         encoded = positional_encoding(points, config.q_frequencies, config.q_frequencies, derivatives=False)[0]
         h = encoded
         for i, layer in enumerate(self.q):
+            assert isinstance(layer, nn.Linear)
             if config.q_skip and i == config.q_skip:
                 h = torch.cat([h, encoded], dim=-1)
-            h = torch.nn.functional.softplus(layer(h), beta=100.0)
+            h = softplus(torch.nn.functional.linear(h, layer.weight)[None], layer.bias[None], _SHARPNESS)[0]
         features = self.q_last(h)
         position = positional_encoding(points, config.r_frequencies, config.r_frequencies, derivatives=False)[0]
         h = torch.cat([position, normals, features, directions], dim=-1)

@@ -1,4 +1,4 @@
-"""Level set of a dense grid of values as a closed mesh (Warp's marching cubes)."""
+"""Level set of a dense grid of values as a closed mesh (Warp's marching cubes, of the cells that it crosses)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import warp as wp
 import warp.geometry
 
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
-from avatar_kit.kernels import runtime  # noqa: F401  (sets Warp up)
+from avatar_kit.kernels import runtime
 from avatar_kit.types import Mesh
+
+_CORNERS = wp.geometry.IsoSurfaceMarchingCubes.CUBE_CORNER_OFFSETS
 
 
 def marching_cubes(values: torch.Tensor, *, low: float = BOX_MIN, high: float = BOX_MAX) -> Mesh:
@@ -18,23 +20,29 @@ def marching_cubes(values: torch.Tensor, *, low: float = BOX_MIN, high: float = 
     The outermost layer counts as outside, so that what reaches it is closed there. Returns a mesh without faces
     when nothing is inside.
     """
-    n = values.shape[0]
-    step = (high - low) / (n - 1)
     closed = closed_at_box(values, low=low, high=high)
-    inside = closed < 0
-    if not inside.any():
+    cells = _crossed_cells(closed < 0)
+    if len(cells) == 0:
         return Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
-    first, last = [], []  # the cells outside the inside's bounding box have no surface
-    for axis in range(3):
-        others = [other for other in range(3) if other != axis]
-        used = inside.any(dim=others[1]).any(dim=others[0]).nonzero()[:, 0]
-        first.append(int(used[0]) - 1)
-        last.append(int(used[-1]) + 1)
-    part = closed[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
-    vertices, indices = wp.geometry.IsoSurfaceMarchingCubes.extract(
-        wp.from_torch(part.contiguous()), 0.0, lower=[low + step * a for a in first], upper=[low + step * b for b in last]
+    corners = cells[:, None] + torch.tensor(_CORNERS, device=cells.device)
+    vertices, indices = wp.geometry.sparse_marching_cubes_from_cells(
+        wp.from_torch(cells.int().contiguous(), dtype=wp.vec3i),
+        wp.from_torch(closed[corners.unbind(-1)].contiguous()),
+        origin=(low, low, low),
+        cell_width=(high - low) / (values.shape[0] - 1),
+        device=runtime.device_of(closed),
     )
     return Mesh(np.array(vertices.numpy()), indices.numpy().reshape(-1, 3).astype(np.int32))
+
+
+def _crossed_cells(inside: torch.Tensor) -> torch.Tensor:
+    """Lowest corners (N, 3) of the cells that have some of the nodes `inside` (n, n, n) at their corners, and others."""
+    some = every = inside
+    for axis, nodes in enumerate(inside.shape):
+        low, high = (0, nodes - 1), (1, nodes - 1)
+        some = some.narrow(axis, *low) | some.narrow(axis, *high)
+        every = every.narrow(axis, *low) & every.narrow(axis, *high)
+    return (some & ~every).nonzero()
 
 
 def closed_at_box(values: torch.Tensor, *, low: float, high: float) -> torch.Tensor:

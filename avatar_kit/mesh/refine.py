@@ -18,28 +18,39 @@ def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
         the mesh, whose first V vertices are the old ones, and the indices of the new vertices.
     """
     count = len(mesh.vertices)
-    corners = mesh.faces.astype(np.int64)
-    ends = np.sort(np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1), axis=-1)  # edge k: corner k to k + 1
-    keys = ends[..., 0] * count + ends[..., 1]
-    split = np.unique(keys[chosen])
+    touched = np.zeros(count, bool)
+    touched[mesh.faces[chosen]] = True
+    here = touched[mesh.faces]
+    near = (here[:, 0] & here[:, 1]) | (here[:, 1] & here[:, 2]) | (here[:, 2] & here[:, 0])  # of the others no edge is split
+    corners = mesh.faces[near].astype(np.int64)
+    keys = np.stack([np.minimum(*ends) * count + np.maximum(*ends) for ends in _edges(corners)], axis=1)
+    split = np.unique(keys[chosen[near]])
     position = np.searchsorted(split, keys).clip(max=max(len(split) - 1, 0))
     marked = split[position] == keys if len(split) else np.zeros(keys.shape, bool)
     middle = np.where(marked, count + position, -1)
     a, b = split // count, split % count
-    faces = [corners[marked.sum(1) == 0]]
+    halves = marked.sum(1, dtype=np.int8)
+    faces = [mesh.faces[~near], corners[halves == 0]]
     for turn in range(3):  # turn each face so that one pattern of split edges serves all three
-        c, m = np.roll(corners, -turn, axis=1), np.roll(middle, -turn, axis=1)
-        one = (m[:, 0] >= 0) & (m[:, 1] < 0) & (m[:, 2] < 0)
-        faces += _triangles(c[one], m[one], [("c0", "m0", "c2"), ("m0", "c1", "c2")])
-        two = (m[:, 0] >= 0) & (m[:, 1] >= 0) & (m[:, 2] < 0)
-        faces += _triangles(c[two], m[two], [("m0", "c1", "m1"), ("c0", "m0", "m1"), ("c0", "m1", "c2")])
-    three = (middle >= 0).all(1)
+        order = [turn, (turn + 1) % 3, (turn + 2) % 3]
+        first, second, _ = marked[:, order].T
+        one, two = first & (halves == 1), first & second & (halves == 2)
+        faces += _triangles(corners[one][:, order], middle[one][:, order], [("c0", "m0", "c2"), ("m0", "c1", "c2")])
+        pattern = [("m0", "c1", "m1"), ("c0", "m0", "m1"), ("c0", "m1", "c2")]
+        faces += _triangles(corners[two][:, order], middle[two][:, order], pattern)
+    three = halves == 3
     faces += _triangles(corners[three], middle[three], [("c0", "m0", "m2"), ("m0", "c1", "m1"), ("m1", "c2", "m2"), ("m0", "m1", "m2")])
     vertices, colors = (
         values if values is None else np.concatenate([values, (values[a] + values[b]) / 2.0]) for values in (mesh.vertices, mesh.colors)
     )
     assert vertices is not None
     return Mesh(vertices, np.concatenate(faces).astype(np.int32), colors), np.arange(count, len(vertices))
+
+
+def _edges(faces: Array) -> list[tuple[Array, Array]]:
+    """Both ends of edge k of each face (F, 3), which goes from corner k to k + 1."""
+    a, b, c = faces.T
+    return [(a, b), (b, c), (c, a)]
 
 
 def _triangles(corners: Array, middles: Array, pattern: list[tuple[str, str, str]]) -> list[Array]:

@@ -44,18 +44,24 @@ def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Con
     cameras = tuple(photo.camera for photo in scene.photos)
     seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
     chosen = seen & (mesh.vertices[:, 1] > fitted.lowest_seen + cell)  # the cut stays flat
-    mesh, new = subdivide(mesh, np.all(chosen[mesh.faces], axis=1))
+    mesh, new = subdivide(mesh, _all_corners(chosen, mesh))
     mesh.vertices[new] = onto_surface(mesh.vertices[new], vertex_normals(mesh)[new], fitted.field, fitted.latent, reach=cell)
     mesh = _colored(mesh, fitted)
     if not config.mesh.refine_face:
         return mesh
     # Edges are half a cell long by now: their middles lie 3 micrometres from the surface, 0.03 mm for one in a hundred
     chosen = np.concatenate([chosen, np.ones(len(new), bool)]) & _on_face(mesh.vertices)
-    return subdivide(mesh, np.all(chosen[mesh.faces], axis=1))[0]
+    return subdivide(mesh, _all_corners(chosen, mesh))[0]
 
 
 def _colored(mesh: Mesh, fitted: FittedHead) -> Mesh:
     return replace(mesh, colors=vertex_colors(mesh, fitted))
+
+
+def _all_corners(chosen: Array, mesh: Mesh) -> Array:
+    """Which faces (F,) have all their corners among the `chosen` vertices (V,)."""
+    first, second, third = chosen[mesh.faces.T]
+    return first & second & third
 
 
 def _on_face(vertices: Array) -> Array:

@@ -106,12 +106,12 @@ class Renderer:
     def render(self, camera: Camera, *, smooth: bool = True) -> Rendering:
         """The picture. `smooth`: interpolate vertex normals; otherwise each face has its own."""
         mesh, hits = self.mesh, self.hits(camera)
-        origins, directions = camera.rays(camera.pixel_grid().reshape(-1, 2))
         on = hits.face.numpy() != NO_HIT
         face, weights, distance = (values.numpy()[on] for values in (hits.face, hits.barycentric, hits.depth))
-        towards, shape = directions[on], (camera.height, camera.width)
+        origins, towards = camera.rays(camera.pixel_grid().reshape(-1, 2)[on])
+        shape = (camera.height, camera.width)
 
-        def spread(values: Array, nothing: float = 0.0) -> Array:
+        def spread(values: Array, nothing: float | Array = 0.0) -> Array:
             """Of the pixels that hit, on all pixels."""
             image = np.full((len(on), *values.shape[1:]), nothing, values.dtype)
             image[on] = values
@@ -131,7 +131,7 @@ class Renderer:
             mask=on.reshape(shape),
             normals=spread(normals_cam.astype(np.float32)),
             depth=spread(distance * (towards @ camera.world_from_camera[:3, 2]), np.inf),
-            points=(origins + directions * np.where(on, hits.depth.numpy(), 0.0)[:, None]).reshape(*shape, 3),
+            points=spread(origins + towards * distance[:, None], camera.centre),
             face=hits.face.numpy().reshape(shape),
             colors=colors,
         )
