@@ -7,21 +7,24 @@ found again by normalised correlation, which other light hardly disturbs (Lewis,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT, transform_points
+from avatar_kit.scene.cameras import resized
 from avatar_kit.types import Array, Photo
 
 _CORNERS, _APART = 250, 0.03  # at most so many, so far apart, units
 _QUALITY = 0.003  # of a corner against the best one
+_UNIT_PX = 150.0  # pixels a unit of the head frame: finer photos are shrunk
 _PATCH, _SEARCH = 0.06, 0.13  # units: half a patch's side, and how far it may lie off the guess: 12 and 26 mm
 _SMOOTH = 0.04  # units: deviation of the filter over coordinates, whose fine detail is noise
 _DETAIL = 0.06  # units: what is coarser is taken for light
 _FLARE = 0.05  # luminance under which differences are noise
-_FACING = 0.35  # cosine at which the other camera must see the surface
+FACING = 0.35  # cosine at which the other camera must see the surface
 _HIDDEN = 0.25  # units: the other photo shows something else there
 _LEAST_SCORE = 0.75  # correlation
 _RIVAL = 0.06  # by which the best place must be better than one elsewhere
@@ -36,17 +39,36 @@ class Matches(NamedTuple):
     points: Array
 
 
-def match(a: Photo, b: Photo, surface: Array) -> Matches:
+def shrunk(photo: Photo) -> Photo:
+    """A photo, whose world is the head frame in millimetres, with a head as large as is useful for `match`."""
+    unit_px = photo.camera.intrinsics[0, 0] * MM_PER_UNIT / float(np.linalg.norm(photo.camera.centre))
+    scale = min(1.0, _UNIT_PX / unit_px)
+    size = (max(round(photo.camera.width * scale), 1), max(round(photo.camera.height * scale), 1))
+
+    def nearest(values: Array) -> Array:
+        return cv2.resize(values, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+    return replace(
+        photo,
+        image=cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA),
+        mask=nearest(photo.mask.astype(np.uint8)) > 0,
+        camera=resized(photo.camera, *size),
+        normals=None if photo.normals is None else nearest(photo.normals),
+        confidence=None if photo.confidence is None else nearest(photo.confidence),
+        coordinates=None if photo.coordinates is None else nearest(photo.coordinates),
+    )
+
+
+def match(a: Photo, b: Photo, surface: Array, shown: Array) -> Matches:
     """What photos `a` and `b` both show; their world is the head frame in millimetres. Empty where they share nothing.
 
     Args:
-        surface: of `a`, from `surface_of`.
+        surface: points (H, W, 3) that the pixels of `a` see, in its camera's frame, mm, zero where there are none; see `surface_of`.
+        shown: which of them `b` may show too, (H, W) bool; see `shown_by_coordinates`.
     """
     known = surface[..., 2] > 0
-    points = transform_points(a.camera.world_from_camera, surface)
-    to_b, depth_b = b.camera.project(points.reshape(-1, 3))
-    to_b, depth_b = to_b.reshape(*known.shape, 2).astype(np.float32), depth_b.reshape(known.shape)
-    seen = known & (depth_b > 0) & _shown(points, to_b, a, b)
+    to_b, depth_b = _seen_by(b, surface, a)
+    seen = known & (depth_b > 0) & shown
     unit_px = a.camera.intrinsics[0, 0] * MM_PER_UNIT / float(np.median(surface[known, 2])) if known.any() else 0.0
     half, reach = round(_PATCH * unit_px), round(_SEARCH * unit_px)
     if half < 2 or not seen.any():
@@ -89,20 +111,33 @@ def surface_of(photo: Photo) -> Array:
     return rays * (depth * known)[..., None]
 
 
-def _shown(points: Array, to_b: Array, a: Photo, b: Photo) -> Array:
-    """Where (H, W) of photo `a` the points face the camera of `b`, and `b` shows about the same coordinates there."""
+def degrees_between(a: Photo, b: Photo) -> float:
+    """The angle between two photos' cameras, roll left out."""
+    cosine = a.camera.world_from_camera[:3, 2] @ b.camera.world_from_camera[:3, 2]
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def shown_by_coordinates(a: Photo, b: Photo, surface: Array) -> Array:
+    """Where (H, W) of photo `a` the surface faces the camera of `b`, and `b` shows about the same coordinates there."""
     assert a.normals is not None
     assert a.coordinates is not None
     assert b.coordinates is not None
-    towards = b.camera.centre - points
+    towards = b.camera.centre - transform_points(a.camera.world_from_camera, surface)
     towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
     facing = ((a.normals @ a.camera.world_from_camera[:3, :3].T) * towards).sum(-1)
+    to_b, _ = _seen_by(b, surface, a)
     nothing = np.float32(1e3)
     there = np.where((b.mask & (b.coordinates != 0).any(-1))[..., None], b.coordinates, nothing).astype(np.float32)
     there = cv2.remap(
         there, to_b[..., 0] - 0.5, to_b[..., 1] - 0.5, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3,) * 3
     )
-    return (facing > _FACING) & (np.linalg.norm(there - a.coordinates, axis=-1) < _HIDDEN)
+    return (facing > FACING) & (np.linalg.norm(there - a.coordinates, axis=-1) < _HIDDEN)
+
+
+def _seen_by(b: Photo, surface: Array, a: Photo) -> tuple[Array, Array]:
+    """Pixels (H, W, 2) and depths (H, W) of photo `b` for the surface of `a`."""
+    to_b, depth_b = b.camera.project(transform_points(a.camera.world_from_camera, surface))
+    return to_b.astype(np.float32), depth_b
 
 
 def _detail(photo: Photo, sigma: float) -> Array:

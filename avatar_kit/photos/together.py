@@ -18,8 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.pose import CHIN
-from avatar_kit.photos.match import Matches, match, surface_of
-from avatar_kit.scene.cameras import resized
+from avatar_kit.photos.match import Matches, degrees_between, match, shown_by_coordinates, shrunk, surface_of
 from avatar_kit.types import Array, Photo
 
 _ROUNDS = 2  # of matching and solving: better cameras find more
@@ -27,7 +26,6 @@ _APART_DEG = 40.0  # photos further apart show too much from another side: on sm
 _FEWEST, _LEAST_SHARE = 20, 0.7  # matches of two photos that one motion explains, and their share: less may be chance
 _WITHIN_MM = 4.0  # of that motion
 _FARTHEST_DEG = 15.0  # from what the coordinates say: more is a mistake
-_UNIT_PX = 150.0  # pixels a unit of the head frame: finer photos are shrunk
 _PIXELS = 250  # per photo, evenly drawn
 _COORDINATE_MM, _COORDINATES = 8.0, 30.0  # their error, and how many independent ones a photo's amount to
 _MATCH_MM, _MATCH_DEPTH_MM, _MATCHES = 1.5, 15.0, 60.0  # the same of matches; their depth's error shows by the sine of the angle between
@@ -43,14 +41,15 @@ def pose_together(photos: Sequence[Photo]) -> list[Photo]:
     """
     if len(photos) < 2:
         return list(photos)
-    given, photos = photos, [_shrunk(photo) for photo in photos]
+    given, photos = photos, [shrunk(photo) for photo in photos]
     surfaces = [surface_of(photo) for photo in photos]
     for _ in range(_ROUNDS):
         matches = {}
         for i, j in itertools.permutations(range(len(photos)), 2):
-            if _degrees_between(photos[i], photos[j]) > _APART_DEG:
+            if degrees_between(photos[i], photos[j]) > _APART_DEG:
                 continue
-            found = _consistent(match(photos[i], photos[j], surfaces[i]), photos[i], photos[j])
+            shown = shown_by_coordinates(photos[i], photos[j], surfaces[i])
+            found = _consistent(match(photos[i], photos[j], surfaces[i], shown), photos[i], photos[j])
             if found is not None:
                 matches[i, j] = found
         if not matches:
@@ -62,27 +61,6 @@ def pose_together(photos: Sequence[Photo]) -> list[Photo]:
         replace(photo, camera=replace(photo.camera, world_from_camera=small.camera.world_from_camera))
         for photo, small in zip(given, photos, strict=True)
     ]
-
-
-def _shrunk(photo: Photo) -> Photo:
-    """The photo with a head as large as is useful."""
-    unit_px = photo.camera.intrinsics[0, 0] * MM_PER_UNIT / float(np.linalg.norm(photo.camera.centre))
-    scale = min(1.0, _UNIT_PX / unit_px)
-    size = (max(round(photo.camera.width * scale), 1), max(round(photo.camera.height * scale), 1))
-
-    def nearest(values: Array) -> Array:
-        return cv2.resize(values, size, interpolation=cv2.INTER_NEAREST_EXACT)
-
-    assert photo.coordinates is not None
-    return replace(
-        photo,
-        image=cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA),
-        mask=nearest(photo.mask.astype(np.uint8)) > 0,
-        camera=resized(photo.camera, *size),
-        normals=None if photo.normals is None else nearest(photo.normals),
-        confidence=None if photo.confidence is None else nearest(photo.confidence),
-        coordinates=nearest(photo.coordinates),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +90,7 @@ def _solved(photos: list[Photo], matches: dict[tuple[int, int], Matches]) -> lis
     sightings = [_sightings(photo) for photo in photos]
     counts = [*(_COORDINATES for _ in photos), *(min(len(found.first), _MATCHES) for found in matches.values())]
     std = np.tile([*[np.radians(_CAMERA_DEG)] * 3, *np.array([_CAMERA_MM, _CAMERA_MM, _CAMERA_DEPTH_MM]) / MM_PER_UNIT], len(photos))
-    match_mm = {(i, j): _MATCH_MM + _MATCH_DEPTH_MM * np.sin(np.radians(_degrees_between(photos[i], photos[j]))) for i, j in matches}
+    match_mm = {(i, j): _MATCH_MM + _MATCH_DEPTH_MM * np.sin(np.radians(degrees_between(photos[i], photos[j]))) for i, j in matches}
 
     def cameras(p: Array) -> list[tuple[Array, Array]]:
         turns = Rotation.from_rotvec(p.reshape(-1, 6)[:, :3]).as_matrix()
@@ -163,12 +141,6 @@ def _consistent(found: Matches, a: Photo, b: Photo) -> Matches | None:
     if np.degrees(Rotation.from_matrix(cv2.Rodrigues(turn)[0] @ believed.T).magnitude()) > _FARTHEST_DEG:
         return None
     return Matches(*(values[np.asarray(inliers, np.int64)[:, 0]] for values in found))
-
-
-def _degrees_between(a: Photo, b: Photo) -> float:
-    """The angle between two photos' cameras, roll left out."""
-    cosine = a.camera.world_from_camera[:3, 2] @ b.camera.world_from_camera[:3, 2]
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _further(points: Array, by: float) -> Array:

@@ -21,16 +21,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from avatar_kit.config import PatchesConfig
-from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import shrink
-from avatar_kit.recon.surface import SurfaceHits
+from avatar_kit.recon.surface import SurfaceHits, seen_from
 from avatar_kit.types import Array, Photo
 
 _FACING = 0.35  # cosine: photos that see a spot at a flatter angle see too little of it
-_CLEAR = 0.02  # units: what hides a spot is further from it than this
-_SAMPLES = 48, 2  # along the rays that look for it, coarse and fine
 
 
 class _Level(NamedTuple):
@@ -107,8 +104,7 @@ class PhotoPatches:
         seen = lot.nonzero()[:, 0]
         hit = seen[: self._config.pairs]  # rays are drawn scattered: the first of them see all of the head, too
         other = other[hit]
-        start = hits.points[hit] + _CLEAR * hits.normals[hit]
-        free = ~search_grid(sdf, start, towards[hit, other], coarse=_SAMPLES[0], fine=_SAMPLES[1]).hit
+        free = seen_from(sdf, hits.points[hit], hits.normals[hit], towards[hit, other])
         return hit[free], other[free], len(hit) / len(seen) if len(seen) else 1.0
 
     def _correlations(

@@ -25,6 +25,7 @@ from avatar_kit.recon.agreement import Agreement, agreements
 from avatar_kit.recon.align import place
 from avatar_kit.recon.appearance import textured_avatar
 from avatar_kit.recon.fit import FittedHead, fit
+from avatar_kit.recon.matches import tied_start
 from avatar_kit.recon.meshing import head_meshes
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.rays import RayBank
@@ -128,7 +129,7 @@ def reconstruct(
     normals = _origin_of_normals(scene)
     rough, located = place(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device), located=located)
-    start = solve_start(bank, prior, rough, config.start, config.rays, config.cameras)
+    start = tied_start(solve_start(bank, prior, rough, config.start, config.rays, config.cameras), scene, bank, prior, config)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("fit")

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from avatar_kit.scene.cameras import resized
-from avatar_kit.types import Array, Photo, Scene
+from avatar_kit.types import Array, Camera, Photo, Scene
 
 _OUTLINE_PX = 5  # background this close to a mask's outline is where silhouettes are decided
 _OUTLINE_SHARE = 0.7  # of the background rays
@@ -71,7 +71,7 @@ class RayBank:
 
     def __init__(self, scene: Scene, longer_side: int, device: torch.device, *, located: bool | None = None) -> None:
         photos = [shrink(photo, longer_side) for photo in scene.photos]
-        self.rays = _concatenate([_rays_of(photo, number, device) for number, photo in enumerate(photos)])
+        self.rays = concatenate([_rays_of(photo, number, device) for number, photo in enumerate(photos)])
         inside = np.concatenate([photo.mask.ravel() for photo in photos])
         outline = np.concatenate([_outline(photo.mask).ravel() for photo in photos])
         groups = (inside, outline & ~inside, ~outline & ~inside)
@@ -87,7 +87,7 @@ class RayBank:
 
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""
-        borders = _concatenate(self._borders)
+        borders = concatenate(self._borders)
         return borders[_spread(len(borders), min(count, len(borders)), device=borders.inside.device)]
 
     def subject(self, count: int) -> Rays:
@@ -122,7 +122,12 @@ def _border_rays(photo: Photo, number: int, device: torch.device) -> Rays:
     upright = np.stack([columns + 1.0, rows + 0.5], axis=-1)
     rows, columns = np.nonzero(mask[1:] != mask[:-1])
     level = np.stack([columns + 0.5, rows + 1.0], axis=-1)
-    origins, directions = photo.camera.rays(np.concatenate([upright, level]))
+    return rays_through(photo.camera, np.concatenate([upright, level]), number, device)
+
+
+def rays_through(camera: Camera, pixels: Array, number: int, device: torch.device) -> Rays:
+    """Through `pixels` (N, 2), (x, y) in px, of photo `number`, of which nothing else is said."""
+    origins, directions = camera.rays(pixels)
     nothing = torch.zeros(len(origins), 3, device=device)
     origins, directions = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (origins, directions))
     return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing, nothing[:, 0], torch.full((len(origins),), number, device=device))
@@ -144,7 +149,8 @@ def _rays_of(photo: Photo, number: int, device: torch.device) -> Rays:
     return Rays(tensor(origins), tensor(directions), inside, colors, tensor(normals), tensor(confidence), numbers)
 
 
-def _concatenate(parts: list[Rays]) -> Rays:
+def concatenate(parts: list[Rays]) -> Rays:
+    """One after another."""
     return Rays(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Rays)))
 
 

@@ -9,7 +9,7 @@ McClure (1987), their width narrowed step by step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,13 +26,15 @@ from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
-from avatar_kit.recon.surface import FieldCache, differentiable_hits
+from avatar_kit.recon.surface import FieldCache, SurfaceHits, differentiable_hits
 from avatar_kit.types import Array, InputError
 
 _LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from heads, so rays count less
 _HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
 _OUTLINE_SAMPLES = 96  # along a ray, for its closest point
 _LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
+_NARROWING = 0.6  # of the robust weights' width, from step to step
+_MORE_WIDTH_START = 4.0  # times that at the end, of the residuals that come on top
 _CAMERA = 6  # of a camera that is refined: the pose's without the scale
 _POSE = 7  # translation (units), rotation vector (radians), log scale: a small similarity of the head frame
 
@@ -53,24 +55,37 @@ class Start(NamedTuple):
     cameras: Array | None = None
 
 
+class ByRays(NamedTuple):
+    """Derivatives (R, 7) by a small similarity of the head frame that moves a ray each, and the rays' `photo` (R,)."""
+
+    photo: Tensor
+    by_motion: Tensor
+
+
 class Residuals(NamedTuple):
-    """`values` (R,), their `jacobian` (R, 7 + K), robust `weights` (R,), the robust `cost`, and each one's `photo` (R,)."""
+    """`values` (R,), their derivatives `by_rays`, of one ray each or of several, and `by_code` (R, K), robust `weights` (R,) and the
+    robust `cost`."""
 
     values: Tensor
-    jacobian: Tensor
+    by_rays: tuple[ByRays, ...]
+    by_code: Tensor
     weights: Tensor
     cost: float
-    photo: Tensor
+
+    @property
+    def jacobian(self) -> Tensor:
+        """By pose, which moves all rays, and code, (R, 7 + K)."""
+        return torch.cat([sum(rays.by_motion for rays in self.by_rays[1:]) + self.by_rays[0].by_motion, self.by_code], dim=-1)
 
 
 class PosedHead:
     """A head of the prior in a pose: what residuals are measured on."""
 
-    def __init__(self, prior: HeadPrior, cells: int, device: torch.device) -> None:
+    def __init__(self, prior: HeadPrior, cells: int, device: torch.device, *, code: Tensor | None = None) -> None:
         self.field = prior.field.to(device)
         self.mean, self.basis = prior.mean_latent.to(device), prior.latent_basis.to(device)
-        self.cache = FieldCache(self.field, self.mean, cells, start=prior.mean_sdf)
-        self.latent = self.mean
+        self.latent = self.mean if code is None else self.mean + self.basis @ code
+        self.cache = FieldCache(self.field, self.latent, cells, start=prior.mean_sdf if code is None else None)
 
     def move(self, to: Start) -> None:
         """Become the head of another code in another pose."""
@@ -100,21 +115,23 @@ class PosedHead:
 
 
 def solve_start(
-    bank: RayBank, prior: HeadPrior, head_from_world: Array, config: StartConfig, rays_config: RaysConfig,
-    cameras: CamerasConfig | None = None,
+    bank: RayBank, prior: HeadPrior, begin: Array | Start, config: StartConfig, rays_config: RaysConfig,
+    cameras: CamerasConfig | None = None, *, more: Callable[[PosedHead, float], Residuals] | None = None,
 ) -> Start:  # fmt: skip
     """Refine a rough pose and find the latent.
 
     Args:
         bank: rays of the photos; their device is the computation's.
-        head_from_world: rough similarity (4, 4), within some 20 mm and 15 degrees.
+        begin: rough similarity head_from_world (4, 4), within some 20 mm and 15 degrees; or a start to go on from, of the same cameras.
         cameras: refine those of several photos too, if it says so.
+        more: residuals besides those of outlines and normals, whose robust weight should be so many times as wide as at the end.
 
     Raises:
         InputError: the masks have no outline, or none that comes near the head.
     """
     cameras = cameras if cameras and cameras.refine and bank.photos > 1 else None
-    head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device)
+    going_on = isinstance(begin, Start)
+    head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device, code=begin.code if going_on else None)
     count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
     config = replace(config, outline_count=count, outline_width_start=1.0 if bank.located else config.outline_width_start)
     outline = bank.outline(config.outline_rays)
@@ -123,16 +140,19 @@ def solve_start(
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
-    now = Start(head_from_world, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
+    now = begin if going_on else Start(begin, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
     shape = torch.arange(_POSE, _POSE + len(now.code), device=head.mean.device)  # unknowns that wait for the pose
     best, lowest, damping = now, float("inf"), config.damping
     normal = rhs = torch.empty(0)
     for step in range(config.steps + 1):
         head.move(now)
-        width = config.outline_width * max(1.0, config.outline_width_start * 0.6**step)
-        parts = [outline_residuals(head, outline, config, width)]
+        wider, more_wider = (max(1.0, times * _NARROWING**step) for times in (config.outline_width_start, _MORE_WIDTH_START))
+        parts = [outline_residuals(head, outline, config, config.outline_width * wider)]
         if subject is not None:
             parts.append(normal_residuals(head, subject, config, rays_config))
+        if more is not None:
+            parts.append(more(head, more_wider))
+        narrowing = wider > 1.0 or (more is not None and more_wider > 1.0)
         cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
         cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
         lost = not len(parts[0].values)
@@ -141,7 +161,7 @@ def solve_start(
                 f"{bank.name}: no camera looks at the head where it is taken to be. Check the cameras and, in views.json, units and "
                 "head_from_world, which takes the cameras' world to the head frame; without it the place is estimated."
             )
-        if not lost and (cost < lowest or width > config.outline_width):  # while the width narrows, costs cannot be compared
+        if not lost and (cost < lowest or narrowing):  # costs of other widths cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
             normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:
@@ -149,7 +169,7 @@ def solve_start(
         if step < config.steps:
             damped = normal + torch.diag(damping * normal.diagonal())
             held = rhs.clone()
-            if step < config.pose_steps:
+            if step < config.pose_steps and not going_on:
                 damped[shape] = 0.0
                 damped[shape, shape] = 1.0
                 held[shape] = 0.0
@@ -168,13 +188,13 @@ def outline_residuals(head: PosedHead, rays: Rays, config: StartConfig, width: f
     sdf = head.field.with_gradient(points, condition)
     by_own = torch.autograd.grad(sdf.distance.sum(), own)
     gradient = sdf.gradient.detach()
-    by_pose = [gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)]
-    steepness = gradient.norm(dim=-1).clamp_min(0.3)
-    values = sdf.distance.detach() / steepness
-    jacobian = torch.cat([*by_pose, head.by_code(points, by_own)], dim=-1) / steepness[:, None]
+    by_motion = torch.cat([gradient, torch.cross(points, gradient, dim=-1), (points * gradient).sum(-1, keepdim=True)], dim=-1)
+    steepness = gradient.norm(dim=-1, keepdim=True).clamp_min(0.3)
+    values = sdf.distance.detach() / steepness[:, 0]
     weights = _region_weights(points) * config.outline_count / (len(rays) * config.outline_std**2)
     robust, cost = geman_mcclure(values.square(), width)
-    return Residuals(values, jacobian, weights * robust, float((weights * cost).sum()), rays.photo[use])
+    by_rays = (ByRays(rays.photo[use], by_motion / steepness),)
+    return Residuals(values, by_rays, head.by_code(points, by_own) / steepness, weights * robust, float((weights * cost).sum()))
 
 
 def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
@@ -183,23 +203,40 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
     use = found.hit.nonzero()[:, 0]
     o, v, n = origins[use], directions[use], target[use]
-    condition, own = head.conditions(len(use))
-    delta = torch.zeros(len(use), _POSE, device=o.device, requires_grad=True)
-    shift, turn, growth = delta[:, :3], delta[:, 3:6], delta[:, 6:]
-    moved = o + shift + torch.cross(turn, o, dim=-1) + growth * o
-    hits = differentiable_hits(head.field, condition, moved, v + torch.cross(turn, v, dim=-1), found.depth[use])
+    hits, moved = hits_of_moved_rays(head, o, v, found.depth[use])
     points = hits.points.detach()
-    difference = hits.normals - n - torch.cross(turn, n, dim=-1)
-    rows = []
-    for axis in range(3):
-        by_pose, *by_own = torch.autograd.grad(difference[:, axis].sum(), [delta, *own], retain_graph=axis < 2)
-        rows.append(torch.cat([by_pose, head.by_code(points, by_own)], dim=-1))
+    difference = hits.normals - n - torch.cross(moved.turn, n, dim=-1)
+    by_motion, by_code = zip(*(moved.derivatives(difference[:, axis], points) for axis in range(3)), strict=True)
     weights = _region_weights(points) * (hits.slope.detach() < -_LEAST_SLOPE)
     weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = geman_mcclure(values.square().sum(-1), config.normal_width)
     cost = float((weights * cost).sum())
-    return Residuals(values.T.reshape(-1), torch.cat(rows), (weights * robust).repeat(3), cost, rays.photo[use].repeat(3))
+    by_rays = (ByRays(rays.photo[use].repeat(3), torch.cat(by_motion)),)
+    return Residuals(values.T.reshape(-1), by_rays, torch.cat(by_code), (weights * robust).repeat(3), cost)
+
+
+class MovedRays:
+    """N rays that small similarities of the head frame move, one each, on a head whose code may change: what to differentiate by."""
+
+    def __init__(self, head: PosedHead, origins: Tensor, directions: Tensor) -> None:
+        self._head = head
+        self._by = torch.zeros(len(origins), _POSE, device=origins.device, requires_grad=True)
+        shift, self.turn, growth = self._by[:, :3], self._by[:, 3:6], self._by[:, 6:]
+        self.origins = origins + shift + torch.cross(self.turn, origins, dim=-1) + growth * origins
+        self.directions = directions + torch.cross(self.turn, directions, dim=-1)
+        self.condition, self._own = head.conditions(len(origins))
+
+    def derivatives(self, values: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one value a ray (N,), at `points` (N, 3): by the motion (N, 7) and by the code (N, K)."""
+        by_motion, *by_own = torch.autograd.grad(values.sum(), [self._by, *self._own], retain_graph=True)
+        return by_motion, self._head.by_code(points, by_own)
+
+
+def hits_of_moved_rays(head: PosedHead, origins: Tensor, directions: Tensor, depth: Tensor) -> tuple[SurfaceHits, MovedRays]:
+    """Where rays (N, 3) that hit at about `depth` hit the head, and what moves them."""
+    moved = MovedRays(head, origins, directions)
+    return differentiable_hits(head.field, moved.condition, moved.origins, moved.directions, depth), moved
 
 
 def _region_weights(points: Tensor) -> Tensor:
@@ -217,8 +254,10 @@ def _normal_equations(parts: list[Residuals], now: Start, scale_weight: float, c
     for part in parts:
         jacobian = part.jacobian.double()
         if now.cameras is not None:  # a camera moves its own rays as the pose moves all
-            own = torch.nn.functional.one_hot(part.photo, len(now.cameras)).double()
-            by_camera = own[:, :, None] * jacobian[:, None, :_CAMERA]
+            by_camera = torch.zeros(len(jacobian), len(now.cameras), _CAMERA).to(jacobian)
+            for photo, by_motion in part.by_rays:
+                own = torch.nn.functional.one_hot(photo, len(now.cameras)).double()
+                by_camera += own[:, :, None] * by_motion[:, None, :_CAMERA]
             jacobian = torch.cat([jacobian, by_camera.flatten(1)], dim=1)
         weighted = jacobian * part.weights.double()[:, None]
         normal += weighted.T @ jacobian

@@ -20,6 +20,8 @@ _NEWTON_REACH = 0.05  # units: a Newton step never moves a hit further than this
 _STEEP = 0.4  # of -n . v: where rays graze the surface hits leap, and their motion is left out
 _MOST_BENT = 25.0  # per unit: a normal that turns faster, on an edge, would outweigh all others
 _PROBE = 1e-3  # units: step, at the least half of it, of the finite difference of normals along rays
+_CLEAR = 0.02  # units: what hides a spot is further from it than this
+_HIDING_SAMPLES = 48, 2  # along the rays that look for it, coarse and fine
 
 
 class SurfaceHits(NamedTuple):
@@ -74,6 +76,15 @@ def search(field: HeadField, cache: FieldCache, condition: Condition, origins: T
         if config.search == "field":
             return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine)
     raise InputError(f"rays.search={config.search}: no such search. There are grid, field and sphere.")
+
+
+def seen_from(sdf: Tensor, points: Tensor, normals: Tensor, towards: Tensor) -> Tensor:
+    """Which surface `points` with `normals`, each (N, 3), nothing hides along unit directions `towards` (N, 3), (N,) bool.
+
+    Args:
+        sdf: the field at the nodes of a grid over the box.
+    """
+    return ~search_grid(sdf, points + _CLEAR * normals, towards, coarse=_HIDING_SAMPLES[0], fine=_HIDING_SAMPLES[1]).hit
 
 
 def differentiable_hits(field: HeadField, condition: Condition, origins: Tensor, directions: Tensor, depth: Tensor) -> SurfaceHits:

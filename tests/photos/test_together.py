@@ -11,7 +11,7 @@ from sphere_pairs import sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.evaluate import angle_between_deg
-from avatar_kit.photos.match import match, surface_of
+from avatar_kit.photos.match import match, shown_by_coordinates, surface_of
 from avatar_kit.photos.together import pose_together
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera, Photo
@@ -53,7 +53,7 @@ def between_deg(photos: list[Photo], true: list[Camera]) -> float:
 
 def test_matches_are_where_the_true_cameras_see_the_same_points() -> None:
     (a, camera_a), (b, camera_b) = ball(-15), ball(20, mistaken=np.array([2.0, -5.0, 1.0]), light=np.array([0.7, -0.3, -0.6]))
-    found = match(a, b, surface_of(a))
+    found = match(a, b, surface_of(a), shown_by_coordinates(a, b, surface_of(a)))
     assert len(found.first) > 25
     origins, rays = camera_a.rays(found.first)
     middle = (origins * rays).sum(-1)
