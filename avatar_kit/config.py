@@ -146,8 +146,7 @@ class CamerasConfig:
     translation_std: float = 0.1  # units, at the head
     learning_rate: float = 1e-3  # during the fit, radians and units
     steps_factor: float = 1.8  # of fit.steps, where cameras are refined: they are slower to settle than a head
-    match_rounds: int = 2  # of the start with points that two photos both show, found again in each; 0: without
-    match_steps: int = 6  # of each round
+    match_steps: int = 4  # that the start goes on, with points that two photos both show; 0: none
     match_count: float = 300.0  # independent observations that they amount to, per scene
     match_std: float = 0.0075  # units, at the head
     match_width: float = 0.01  # of the robust weight, units

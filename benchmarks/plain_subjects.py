@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from avatar_kit.config import PLAIN_CAMERAS, PRESETS
+from avatar_kit.config import PLAIN_PRESETS
 from avatar_kit.conventions import rotation_of
 from avatar_kit.heads.sampler import HeadSampler, open_source
 from avatar_kit.normals import backdrop, film, lens
@@ -128,12 +128,14 @@ def refined(plain: PlainScene, prior: Any) -> dict[str, Array]:
     import torch
 
     from avatar_kit.recon.align import align
+    from avatar_kit.recon.matches import tied_start
     from avatar_kit.recon.rays import RayBank
     from avatar_kit.recon.start import solve_start
 
-    config = PRESETS["fast"]
+    config = PLAIN_PRESETS["fast"]
     bank = RayBank(plain.scene, config.fit.image_size, torch.device("cpu"))
-    start = solve_start(bank, prior, align(plain.scene, prior.mean_sdf), config.start, config.rays, PLAIN_CAMERAS)
+    start = solve_start(bank, prior, align(plain.scene, prior.mean_sdf), config.start, config.rays, config.cameras)
+    start = tied_start(start, plain.scene, bank, prior, config)
     motions = start.cameras if start.cameras is not None else np.tile(np.eye(4), (len(plain.understood), 1, 1))
     head = rotation_of(start.head_from_world)
     found = zip(motions, plain.understood, strict=True)

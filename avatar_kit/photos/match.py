@@ -141,9 +141,14 @@ def _seen_by(b: Photo, surface: Array, a: Photo) -> tuple[Array, Array]:
 
 
 def _detail(photo: Photo, sigma: float) -> Array:
-    """The logarithm of luminance (H, W) without what changes slowly: light multiplies, so most of it is gone."""
-    luminance = np.log(cv2.cvtColor(np.asarray(photo.image, np.float32), cv2.COLOR_RGB2GRAY) + np.float32(_FLARE))
-    return luminance - cv2.GaussianBlur(luminance, (0, 0), sigma)
+    """The logarithm of luminance (H, W) on the subject without what changes slowly: light multiplies, so most of it is gone.
+
+    Zero beyond, and without a halo of what stands behind, which would look like a detail of its own.
+    """
+    mask = photo.mask.astype(np.float32)
+    luminance = np.log(cv2.cvtColor(np.asarray(photo.image, np.float32), cv2.COLOR_RGB2GRAY) + np.float32(_FLARE)) * mask
+    around, share = (cv2.GaussianBlur(values, (0, 0), sigma) for values in (luminance, mask))
+    return luminance - mask * around / np.maximum(share, np.float32(1e-3))
 
 
 def _found_again(own: Array, warped: Array, x: int, y: int, half: int, reach: int) -> Array | None:

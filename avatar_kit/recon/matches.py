@@ -38,17 +38,15 @@ def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, conf
         start: of `solve_start`.
         scene: the photos that `bank` was made of.
     """
-    if start.cameras is None:
+    if start.cameras is None or config.cameras.match_steps == 0:
         return start
-    for _ in range(config.cameras.match_rounds):  # a better surface shows where more of them are
-        head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
-        shared = shared_points(scene, head, start, config.rays)
-        if shared is None:
-            break
-        more = functools.partial(_residuals, *shared, config.cameras, config.rays)
-        settings = replace(config.start, steps=config.cameras.match_steps)
-        start = solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
-    return start
+    head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
+    shared = shared_points(scene, head, start, config.rays)
+    if shared is None:
+        return start
+    more = functools.partial(match_residuals, *shared, config.cameras, config.rays)
+    settings = replace(config.start, steps=config.cameras.match_steps)
+    return solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
 
 
 def shared_points(scene: Scene, head: PosedHead, start: Start, rays_config: RaysConfig) -> tuple[Rays, Rays] | None:
@@ -108,7 +106,7 @@ def _as_stated(photo: Photo, small: Photo) -> Camera:
     return replace(small.camera, world_from_camera=photo.camera.world_from_camera)
 
 
-def _residuals(first: Rays, second: Rays, cameras: CamerasConfig, rays_config: RaysConfig, head: PosedHead, wider: float) -> Residuals:
+def match_residuals(first: Rays, second: Rays, cameras: CamerasConfig, rays_config: RaysConfig, head: PosedHead, wider: float) -> Residuals:
     """How far from the ray `second` the head lies where `first` hits it, units, in two directions across that ray."""
     (origins, directions, _), (eyes, sights, _) = head.rays(first), head.rays(second)
     found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
