@@ -152,7 +152,7 @@ class Maker:
         result.seconds["total"] += load_seconds
         stages = ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items() if name != "total")
         log(f"reconstructed in {result.seconds['total']:.1f} s: {stages}; now pictures and the page")
-        for doubt in filter(None, (photo.doubt for photo in result.agreement)):
+        for doubt in result.doubts:
             log(f"warning: {doubt}")
         pictures, texts = kept
         extra = {} if path is None else self._score(result, path, pictures)

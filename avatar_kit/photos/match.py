@@ -27,6 +27,7 @@ _FLARE = 0.05  # luminance under which differences are noise
 FACING = 0.35  # cosine at which the other camera must see the surface
 _HIDDEN = 0.25  # units: the other photo shows something else there
 _LEAST_SCORE = 0.75  # correlation
+_LEAST_CONTRAST = 0.005  # of the patch, deviation of the logarithm: less is noise, or a trace of what stands behind
 _RIVAL = 0.06  # by which the best place must be better than one elsewhere
 
 
@@ -159,6 +160,8 @@ def _found_again(own: Array, warped: Array, x: int, y: int, half: int, reach: in
     left, top = min(reach, x - half), min(reach, y - half)
     right, bottom = min(reach, width - half - 1 - x), min(reach, height - half - 1 - y)
     template = own[y - half : y + half + 1, x - half : x + half + 1]
+    if float(template.std()) < _LEAST_CONTRAST:
+        return None
     window = warped[y - half - top : y + half + 1 + bottom, x - half - left : x + half + 1 + right]
     score = cv2.matchTemplate(window, template, cv2.TM_CCOEFF_NORMED)
     row, column = np.unravel_index(int(np.argmax(score)), score.shape)

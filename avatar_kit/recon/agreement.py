@@ -15,6 +15,7 @@ from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Array, Camera, Mesh, Scene
 
 _SIZE_PX = 192  # longer side to which photos are shrunk
+_LEAST_SHARED = 0.25  # of fifty synthetic subjects, 0.4 and more where cameras end less than 11 degrees off, 0 to 0.23 where 12 to 29
 _LEAST_IOU = 0.85  # of a photo that fits: 0.93 and more; a mirrored mask, or another photo's camera, leaves 0.81 and 0.67
 
 
@@ -41,6 +42,16 @@ class Agreement:
             f"{self.name}: the head covers its mask badly (IoU {self.mask_iou:.2f}). Check its camera and mask in preview.png, and that it "
             "shows the same head; leave it out if it does not."
         )
+
+
+def doubt_about_cameras(shared: float | None) -> str | None:
+    """What to say where estimated cameras do not agree, or None; `shared` is that of `recon.start.Start`."""
+    if shared is None or shared >= _LEAST_SHARED:
+        return None
+    return (
+        f"the cameras may be more than 10 degrees off: of the spots that two photos seem to share, {100 * shared:.0f} % lie on one head. "
+        "Sharper photos in one light, with the hair out of the face, help."
+    )
 
 
 def agreements(mesh: Mesh, fitted: FittedHead, scene: Scene, device: str) -> list[Agreement]:

@@ -28,6 +28,7 @@ from avatar_kit.recon.start import ByRays, PosedHead, Residuals, Start, hits_of_
 from avatar_kit.recon.surface import seen_from
 from avatar_kit.types import Array, Camera, Photo, Scene
 
+_MEETS = 0.02  # units: spots whose rays pass the head's surface this near to one another are on it
 _APART_DEG = 75.0  # photos further apart show too little of the same
 
 
@@ -46,7 +47,11 @@ def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, conf
         return start
     more = functools.partial(match_residuals, *shared, config.cameras, config.rays)
     settings = replace(config.start, steps=config.cameras.match_steps)
-    return solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
+    start = solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
+    head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
+    head.move(start)
+    across = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0)
+    return start._replace(shared=float((across < _MEETS).float().mean()))
 
 
 def shared_points(scene: Scene, head: PosedHead, start: Start, rays_config: RaysConfig) -> tuple[Rays, Rays] | None:

@@ -21,7 +21,7 @@ from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
 from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
-from avatar_kit.recon.agreement import Agreement, agreements
+from avatar_kit.recon.agreement import Agreement, agreements, doubt_about_cameras
 from avatar_kit.recon.align import place
 from avatar_kit.recon.appearance import textured_avatar
 from avatar_kit.recon.fit import FittedHead, fit
@@ -48,6 +48,7 @@ class Reconstruction:
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
         normals: where they came from: "given", "predicted", "given and predicted" or "none".
         agreement: of each photo with the result.
+        shared: of the spots that two photos seem to share, the part that lies on one head; None where cameras are not refined.
         seconds: per stage.
     """
 
@@ -58,11 +59,17 @@ class Reconstruction:
     start: Array
     normals: str
     agreement: list[Agreement]
+    shared: float | None
     seconds: dict[str, float]
     preset: str
     config: Config
     seed: int
     device: str
+
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against the result, in words."""
+        return [doubt for doubt in (doubt_about_cameras(self.shared), *(photo.doubt for photo in self.agreement)) if doubt]
 
     def report(self) -> dict[str, Any]:
         """The content of report.json."""
@@ -72,6 +79,7 @@ class Reconstruction:
             "seed": self.seed, "normals": self.normals, "iterations": self.fitted.steps,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "shared_points": self.shared, "doubts": self.doubts,
             "photos": [dataclasses.asdict(each) for each in self.agreement],
             "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
             "curve": self.fitted.curve,
@@ -149,7 +157,7 @@ def reconstruct(
     agreement = agreements(avatar, fitted, scene, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, agreement, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, agreement, start.shared, spent, preset, config, seed, device)
 
 
 def _origin_of_normals(scene: Scene) -> str:

@@ -47,12 +47,14 @@ class Start(NamedTuple):
         code: w (K,), in standard deviations of the training latents.
         log_scale: of the scale that was added to the rough pose's.
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
+        shared: of the spots that two photos seem to share, the part that lies on both rays; None where none were looked for or found.
     """
 
     head_from_world: Array
     code: Tensor
     log_scale: float
     cameras: Array | None = None
+    shared: float | None = None
 
 
 class ByRays(NamedTuple):

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from avatar_kit.config import Config
 from avatar_kit.field.radiance import RadianceField
-from avatar_kit.recon.agreement import agreements
+from avatar_kit.recon.agreement import agreements, doubt_about_cameras
 from avatar_kit.recon.fit import FittedHead
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
@@ -78,3 +78,12 @@ def test_what_lies_below_the_cut_does_not_count(ball: Mesh, photo: Photo) -> Non
     (above,) = agreements(ball, fitted(lowest=-0.25), with_shoulders, "cpu")
     assert all_counts.doubt is not None
     assert above.mask_iou > 0.95
+
+
+def test_cameras_that_bring_little_together_are_doubted() -> None:
+    assert doubt_about_cameras(None) is None  # as stated, or one photo
+    assert doubt_about_cameras(0.6) is None
+    doubt = doubt_about_cameras(0.08)
+    assert doubt is not None
+    assert "more than 10 degrees off" in doubt
+    assert "8 %" in doubt
