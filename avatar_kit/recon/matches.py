@@ -48,7 +48,6 @@ def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, conf
     more = functools.partial(match_residuals, *shared, config.cameras, config.rays)
     settings = replace(config.start, steps=config.cameras.match_steps)
     start = solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
-    head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
     head.move(start)
     across = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0)
     return start._replace(shared=float((across < _MEETS).float().mean()))
