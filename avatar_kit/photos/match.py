@@ -1,8 +1,9 @@
 """Points that two photos both show: what ties their cameras together.
 
-Predicted coordinates and the cameras found so far say where the other photo shows a pixel's point, within some 20 mm. Along
-that guess the other photo is warped until it looks like the first; around corners of the first, small patches are then
-found again by normalised correlation, which other light hardly disturbs (Lewis, "Fast normalized cross-correlation", 1995).
+A surface, from predicted coordinates or of a fit's start, and the cameras found so far say where the other photo shows a
+pixel's point, within some 20 mm. Along that guess the other photo is warped until it looks like the first; around corners of
+the first, small patches are then found again by normalised correlation, which other light hardly disturbs (Lewis, "Fast
+normalized cross-correlation", 1995).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Array, Camera, Mesh, Scene
 
 _SIZE_PX = 192  # longer side to which photos are shrunk
-_LEAST_SHARED = 0.25  # of fifty synthetic subjects, 0.4 and more where cameras end less than 11 degrees off, 0 to 0.23 where 12 to 29
+_LEAST_SHARED = 0.25  # of twelve synthetic subjects, 0.4 and more where cameras end less than 11 degrees off, 0 to 0.23 where 12 to 29
 _LEAST_IOU = 0.85  # of a photo that fits: 0.93 and more; a mirrored mask, or another photo's camera, leaves 0.81 and 0.67
 
 

@@ -38,6 +38,9 @@ def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, conf
     Args:
         start: of `solve_start`.
         scene: the photos that `bank` was made of.
+
+    Raises:
+        InputError: as `solve_start`.
     """
     if start.cameras is None or config.cameras.match_steps == 0:
         return start
@@ -49,12 +52,17 @@ def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, conf
     settings = replace(config.start, steps=config.cameras.match_steps)
     start = solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
     head.move(start)
-    across = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0)
-    return start._replace(shared=float((across < _MEETS).float().mean()))
+    meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
+    return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it
 
 
 def shared_points(scene: Scene, head: PosedHead, start: Start, rays_config: RaysConfig) -> tuple[Rays, Rays] | None:
-    """World rays of one photo and of another, N of each, that see the same spots; None where no two photos share any."""
+    """World rays of one photo and of another, N of each, that see the same spots; None where no two photos share any.
+
+    Args:
+        head: of the code of `start`; its surface says where to look.
+        start: with the cameras' motions.
+    """
     assert start.cameras is not None
     device, sdf = head.mean.device, head.cache.values
     seen_with = [motion @ start.head_from_world for motion in start.cameras]
@@ -111,7 +119,13 @@ def _as_stated(photo: Photo, small: Photo) -> Camera:
 
 
 def match_residuals(first: Rays, second: Rays, cameras: CamerasConfig, rays_config: RaysConfig, head: PosedHead, wider: float) -> Residuals:
-    """How far from the ray `second` the head lies where `first` hits it, units, in two directions across that ray."""
+    """How far from the ray `second` the head lies where `first` hits it, units, in two directions across that ray.
+
+    Args:
+        first, second: world rays of `shared_points`, N of each, through the stated cameras; those of `first` that miss are left out.
+        head: in the pose to be judged.
+        wider: times `cameras.match_width`, of the robust weight.
+    """
     (origins, directions, _), (eyes, sights, _) = head.rays(first), head.rays(second)
     found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
     use = found.hit.nonzero()[:, 0]

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from avatar_kit.config import PRESETS, FieldConfig
+from avatar_kit.config import PRESETS, FieldConfig, RadianceConfig
 from avatar_kit.field.head_field import Condition, HeadField
 from avatar_kit.field.radiance import RadianceField
 from avatar_kit.field.tangents import softplus
@@ -156,3 +156,30 @@ def test_no_points_are_no_error(generator: torch.Generator) -> None:
         assert not by_latents.any()
         with torch.no_grad():
             assert field(points, Condition(bias)).shape == (0,)
+
+
+def test_colours_and_their_gradients_are_those_of_plain_layers() -> None:
+    """The radiance field against the same layers with torch's own softplus."""
+    config, generator = RadianceConfig(), torch.Generator().manual_seed(3)
+    field = RadianceField(config)
+    field.initialise(generator)
+    points, normals = (
+        torch.randn(50, 3, generator=generator) * 0.4,
+        torch.nn.functional.normalize(torch.randn(50, 3, generator=generator), dim=1),
+    )
+
+    def plain(points: torch.Tensor) -> torch.Tensor:
+        h = positional_encoding(points, config.q_frequencies, config.q_frequencies, derivatives=False)[0]
+        for layer in field.q:
+            h = torch.nn.functional.softplus(layer(h), beta=100.0)
+        h = torch.cat([points, normals, field.q_last(h), -normals], dim=-1)
+        for layer in field.r:
+            h = torch.relu(layer(h))
+        return 0.5 + 0.5 * torch.tanh(field.r_last(h))
+
+    found = [
+        torch.autograd.grad(colors.square().sum(), [*field.parameters()]) for colors in (field(points, normals, -normals), plain(points))
+    ]
+    torch.testing.assert_close(field(points, normals, -normals), plain(points))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
