@@ -123,25 +123,29 @@ class Maker:
             log(note)
         return plain
 
-    def _write_photos(self, plain: PlainScene, out: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    def _write_photos(self, plain: PlainScene, out: Path) -> tuple[dict[str, bytes], dict[str, str]]:
         """photos.json and photos.png, at once; what is to be kept when the result takes their place."""
         from avatar_kit.config import MeshConfig
         from avatar_kit.mesh.extraction import extract
         from avatar_kit.photos.contact import contact_sheet, estimates
+        from avatar_kit.render.picture import png
 
         head = extract(self._prior.field, self._prior.mean_latent, MeshConfig(resolution=64, coarse=32, extractor="warp"))
         sheet, text = contact_sheet(plain, head), json.dumps(estimates(plain), indent=1)
         out.mkdir(parents=True, exist_ok=True)
         (out / _PHOTOS_JSON).write_text(text)
-        sheet.save(out / _PHOTOS_PNG, optimize=True)
-        return {_PHOTOS_PNG: sheet}, {_PHOTOS_JSON: text}
+        picture = png(sheet)
+        (out / _PHOTOS_PNG).write_bytes(picture)
+        return {_PHOTOS_PNG: picture}, {_PHOTOS_JSON: text}
 
     def _finish(
-        self, scene: Scene, path: Path | None, out: Path, config: Any, load_seconds: float, kept: tuple[dict[str, Any], dict[str, str]]
+        self, scene: Scene, path: Path | None, out: Path, config: Any, load_seconds: float, kept: tuple[dict[str, bytes], dict[str, str]]
     ) -> list[Path]:
+        from avatar_kit.kernels.runtime import beside
         from avatar_kit.recon.pipeline import log, reconstruct
         from avatar_kit.recon.preview import preview_sheet
         from avatar_kit.recon.run_folder import write_run
+        from avatar_kit.render.picture import png
         from avatar_kit.score.page import run_page
 
         load_seconds += self._load_seconds
@@ -156,13 +160,17 @@ class Maker:
             log(f"warning: {doubt}")
         pictures, texts = kept
         extra = {} if path is None else self._score(result, path, pictures)
-        pictures = {"preview.png": preview_sheet(result), **pictures}
-        texts = {**texts, "report.html": run_page(result, extra.get("scores"), pictures)}
+        preview = beside(lambda: png(preview_sheet(result)), self._device)
+        page = run_page(result, extra.get("scores"))
+        pictures = {"preview.png": preview.result(), **pictures}
+        page.show(pictures)
+        texts = {**texts, "report.html": page.html()}
         return write_run(result, out, extra=extra, pictures=pictures, texts=texts, usd=self._usd)
 
-    def _score(self, result: Reconstruction, path: Path, pictures: dict[str, Any]) -> dict[str, Any]:
+    def _score(self, result: Reconstruction, path: Path, pictures: dict[str, bytes]) -> dict[str, Any]:
         """Entries for report.json, and a picture, where the scene has a truth."""
         from avatar_kit.recon.pipeline import log
+        from avatar_kit.render.picture import png
         from avatar_kit.scene.h3ds import read_reference
         from avatar_kit.score.checks import check_truth
         from avatar_kit.score.picture import error_sheet
@@ -175,7 +183,7 @@ class Maker:
                 return {}
             check_truth(reference, result.scene.mm_per_world_unit, f"{path}/full_head.obj")
             scores = score_run(result, self._prior, reference)
-            pictures["errors.png"] = error_sheet(result, reference)
+            pictures["errors.png"] = png(error_sheet(result, reference))
         except InputError as error:  # the head that was fitted stands
             log(f"{path}: not scored: {error}")
             return {}

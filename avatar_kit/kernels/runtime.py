@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 import warp as wp
@@ -34,6 +34,7 @@ _init_quietly()
 
 _WORTH_THREADS = 1 << 14  # rows; less is done before a thread has woken
 
+Result = TypeVar("Result")
 FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
 
 
@@ -62,6 +63,17 @@ def in_parts(work: Callable[[slice], None], count: int, device: torch.device) ->
         return work(slice(0, count))
     starts = [count * part // threads for part in range(threads + 1)]
     list(_threads(threads).map(work, map(slice, starts, starts[1:])))
+
+
+def beside(work: Callable[[], Result], device: str) -> Future[Result]:
+    """The result of `work` to come: on a CPU from a thread of its own, which pays where either side leaves Python's lock, as Warp does;
+    on a GPU it is there at once.
+    """
+    if device == "cpu":
+        return _threads(1).submit(work)
+    done: Future[Result] = Future()
+    done.set_result(work())
+    return done
 
 
 @functools.cache

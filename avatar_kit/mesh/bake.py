@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage
 
 from avatar_kit.kernels.mesh_queries import NO_HIT, Hits, MeshQueries
-from avatar_kit.render.renderer import Renderer, vertex_normals
+from avatar_kit.render.renderer import Renderer, interpolated, vertex_normals
 from avatar_kit.types import Array, Mesh, Photo, Texture
 
 _SHARPNESS = 4  # power of the weights: the best view wins, its neighbour takes over within some degrees
@@ -35,8 +35,8 @@ def bake(mesh: Mesh, photos: tuple[Photo, ...], size: int, *, surface: Renderer)
         raise ValueError("bake: the mesh needs uv (see unwrap) and colours.")
     hits = _texels(mesh, mesh.texture.uv, size)
     on = hits.face.numpy() != NO_HIT
-    corners, weights = mesh.faces[hits.face.numpy()[on]], hits.barycentric.numpy()[on][..., None]
-    points, normals, base = ((weights * values[corners]).sum(1) for values in (mesh.vertices, vertex_normals(mesh), mesh.colors))
+    corners, weights = mesh.faces[hits.face.numpy()[on]], hits.barycentric.numpy()[on]
+    points, normals, base = (interpolated(values, corners, weights) for values in (mesh.vertices, vertex_normals(mesh), mesh.colors))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     total, best, colors = np.zeros(len(points)), np.zeros(len(points)), np.zeros_like(base)
     for photo in photos:

@@ -19,6 +19,7 @@ import torch
 from avatar_kit import __version__
 from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
+from avatar_kit.kernels.runtime import beside
 from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.agreement import Agreement, agreements, doubt_about_cameras
@@ -30,6 +31,7 @@ from avatar_kit.recon.meshing import head_meshes
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Array, Mesh, Scene
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Reconstruction:
     Attributes:
         scene: with what was predicted, and its cameras refined where that was asked for.
         mesh: world frame and unit, with vertex colours.
+        renderer: shows `mesh`.
         avatar: the same for viewers: fewer triangles, with a texture.
         fitted: the field, its latent and the pose.
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
@@ -54,6 +57,7 @@ class Reconstruction:
 
     scene: Scene
     mesh: Mesh
+    renderer: Renderer
     avatar: Mesh
     fitted: FittedHead
     start: Array
@@ -152,12 +156,14 @@ def reconstruct(
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
+    renderer = beside(lambda: Renderer(mesh, device=device), device)  # of a million triangles, while charts are laid out
     # an avatar has far fewer triangles than either
     avatar = mesh if config.texture.size == 0 else textured_avatar(coarse, scene, config.texture, device)
     agreement = agreements(avatar, fitted, scene, device)
+    shown = renderer.result()
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, avatar, fitted, rough, normals, agreement, start.shared, spent, preset, config, seed, device)
+    return Reconstruction(scene, mesh, shown, avatar, fitted, rough, normals, agreement, start.shared, spent, preset, config, seed, device)
 
 
 def _origin_of_normals(scene: Scene) -> str:

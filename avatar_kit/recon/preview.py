@@ -19,7 +19,7 @@ _TILE_PX = 256
 
 def preview_sheet(result: Reconstruction, *, most: int = 6) -> Image.Image:
     """One column a photo: the photo, its normals (where any has some), the result's shape, normals and colours."""
-    fine, avatar = (Renderer(mesh, device=result.device) for mesh in (result.mesh, result.avatar))
+    avatar = Renderer(result.avatar, device=result.device)
     shown = [shrink(photo, _TILE_PX) for photo in result.scene.photos[:most]]
     any_normals = any(small.normals is not None for small in shown)
     columns = []
@@ -27,7 +27,7 @@ def preview_sheet(result: Reconstruction, *, most: int = 6) -> Image.Image:
         tiles = [small.image]
         if any_normals:
             tiles.append(np.ones((1, 1, 3)) if small.normals is None else normal_picture(small.normals))
-        tiles += [on_white(tile) for tile in pictures(fine, small.camera, ("normals", "clay"))]
+        tiles += [on_white(tile) for tile in pictures(result.renderer, small.camera, ("normals", "clay"))]
         tiles.append(on_white(picture(avatar, small.camera, "colors")))
         columns.append(np.concatenate([in_square(tile, _TILE_PX) for tile in tiles], axis=0))
     sheet = np.concatenate(columns, axis=1)

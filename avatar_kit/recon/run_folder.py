@@ -15,12 +15,11 @@ from avatar_kit.conventions import scale_of
 from avatar_kit.mesh.files import write_mesh
 from avatar_kit.mesh.usd import write_usd
 from avatar_kit.recon.preview import preview_sheet
+from avatar_kit.render.picture import png
 from avatar_kit.types import Array, Mesh
 from avatar_kit.whole_folder import whole_folder
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from avatar_kit.recon.pipeline import Reconstruction
 
 
@@ -29,7 +28,7 @@ def write_run(
     out: Path,
     *,
     extra: dict[str, Any] | None = None,
-    pictures: Mapping[str, Image] | None = None,
+    pictures: Mapping[str, bytes] | None = None,
     texts: Mapping[str, str] | None = None,
     usd: bool = False,
 ) -> list[Path]:
@@ -37,7 +36,7 @@ def write_run(
 
     Args:
         extra: entries to add to report.json.
-        pictures: more pictures by file name; preview.png too, where it is made already.
+        pictures: more PNGs by file name; preview.png too, where it is made already.
         texts: more text files by file name.
         usd: write avatar.usdc too; needs usd-core.
 
@@ -46,14 +45,14 @@ def write_run(
     """
     pictures = pictures or {}
     if "preview.png" not in pictures:
-        pictures = {"preview.png": preview_sheet(result), **pictures}
+        pictures = {"preview.png": png(preview_sheet(result)), **pictures}
     with whole_folder(out) as part:
         write_mesh(part / "mesh.ply", result.mesh)
         write_mesh(part / "avatar.glb", upright_in_metres(result.avatar, result))
         if usd:
             write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
         for name, picture in pictures.items():
-            picture.save(part / name)
+            (part / name).write_bytes(picture)
         for name, text in (texts or {}).items():
             (part / name).write_text(text)
         report = result.report() | (extra or {})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from avatar_kit.render.renderer import Renderer, Rendering
 from avatar_kit.scene.cameras import resized
@@ -69,3 +71,10 @@ def in_square(tile: Array, size: int) -> Array:
     top, left = (size - height) // 2, (size - width) // 2
     out[top : top + height, left : left + width] = tile
     return out
+
+
+def png(image: Image.Image) -> bytes:
+    """The file's content."""
+    packed = io.BytesIO()
+    image.save(packed, "PNG")
+    return packed.getvalue()

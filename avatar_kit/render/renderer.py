@@ -118,15 +118,15 @@ class Renderer:
             return image.reshape(*shape, *values.shape[1:])
 
         corners = mesh.faces[face]
-        normals = _interpolated(self._vertex_normals, corners, weights) if smooth else mesh.face_normals[face]
+        normals = interpolated(self._vertex_normals, corners, weights) if smooth else mesh.face_normals[face]
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
         flip = np.where((normals * towards).sum(1, keepdims=True) > 0, -1.0, 1.0)
         normals_cam = normals * flip @ camera.camera_from_world[:3, :3].T
         colors = None
         if mesh.texture is not None:
-            colors = spread(look_up(mesh.texture.image, _interpolated(mesh.texture.uv, corners, weights)))
+            colors = spread(look_up(mesh.texture.image, interpolated(mesh.texture.uv, corners, weights)))
         elif mesh.colors is not None:
-            colors = spread(_interpolated(mesh.colors, corners, weights))
+            colors = spread(interpolated(mesh.colors, corners, weights))
         return Rendering(
             mask=on.reshape(shape),
             normals=spread(normals_cam.astype(np.float32)),
@@ -137,7 +137,7 @@ class Renderer:
         )
 
 
-def _interpolated(values: Array, corners: Array, weights: Array) -> Array:
+def interpolated(values: Array, corners: Array, weights: Array) -> Array:
     """Of values at vertices (V, C), those (N, C) where faces with `corners` (N, 3) have barycentric `weights` (N, 3)."""
     return np.einsum("nk,nkc->nc", weights, values[corners])
 

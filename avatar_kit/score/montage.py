@@ -65,11 +65,11 @@ def row(result: Reconstruction) -> Array:
     photo = result.scene.photos[0]
     scale = TILE_PX / max(photo.mask.shape)
     size = (max(1, round(photo.camera.width * scale)), max(1, round(photo.camera.height * scale)))
-    camera, fine, avatar = resized(photo.camera, *size), Renderer(result.mesh), Renderer(result.avatar)
+    camera, avatar = resized(photo.camera, *size), Renderer(result.avatar)
     assert photo.normals is not None
     pictures = (photo.image, normal_picture(photo.normals).astype(np.float32))
     tiles = [cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures]
-    tiles += [on_white(picture(fine, camera, "clay")), on_white(picture(avatar, camera, "colors"))]
+    tiles += [on_white(picture(result.renderer, camera, "clay")), on_white(picture(avatar, camera, "colors"))]
     upright = Renderer(result.mesh.transformed(result.fitted.head_from_world))
     for yaw in _YAWS_DEG:
         around = orbit_camera(yaw_deg=yaw, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=2.2 * TILE_PX, size=TILE_PX)

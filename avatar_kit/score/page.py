@@ -14,6 +14,7 @@ import numpy as np
 
 from avatar_kit.mesh.files import to_trimesh
 from avatar_kit.recon.run_folder import upright_in_metres
+from avatar_kit.render.picture import png
 from avatar_kit.score.reported import REPORTED, SOURCE
 from avatar_kit.score.tables import rivals_that_failed, summary_cells
 from avatar_kit.types import Mesh
@@ -42,7 +43,7 @@ class Page:
         lead: paragraphs.
         viewer: a page of its own, shown in a frame.
         tables: name, headings, rows.
-        pictures: name, caption, picture.
+        pictures: name, caption, PNG.
         plots: name, caption, SVG.
         details: name and text, folded away.
     """
@@ -51,25 +52,28 @@ class Page:
     lead: list[str] = field(default_factory=list)
     viewer: str = ""
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=list)
-    pictures: list[tuple[str, str, Image]] = field(default_factory=list)
+    pictures: list[tuple[str, str, bytes]] = field(default_factory=list)
     plots: list[tuple[str, str, str]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
+
+    def show(self, pictures: Mapping[str, bytes]) -> None:
+        """Add a run's pictures, PNGs by file name."""
+        self.pictures += [(*caption, pictures[name]) for name, caption in _CAPTIONS.items() if name in pictures]
 
     def html(self) -> str:
         """The page as one file."""
         from jinja2 import Environment
 
         template = (resources.files("avatar_kit") / "score" / "page.html").read_text()
-        pictures = [(name, caption, _png(picture)) for name, caption, picture in self.pictures]
+        pictures = [(name, caption, base64.b64encode(packed).decode()) for name, caption, packed in self.pictures]
         return Environment(autoescape=True).from_string(template).render(**{**vars(self), "pictures": pictures})
 
 
-def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures: Mapping[str, Image]) -> str:
-    """The page of a reconstruction.
+def run_page(result: Reconstruction, scores: Mapping[str, Any] | None) -> Page:
+    """The page of a reconstruction, without pictures.
 
     Args:
         scores: of `score.report.score_run`, where there is a truth.
-        pictures: of the run's folder, by file name.
     """
     report = result.report()
     seconds = report["seconds"]
@@ -88,11 +92,10 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None, pictures:
     page.tables.append(("Seconds", list(seconds), [[f"{value:.2f}" for value in seconds.values()]]))
     photos = [[photo.name, f"{photo.mask_iou:.3f}", _cell(photo.normals_deg)] for photo in result.agreement]
     page.tables.append(("Each photo against the result", ["photo", "IoU of its mask", "normals, degrees"], photos))
-    page.pictures = [(*_CAPTIONS[name], pictures[name]) for name in _CAPTIONS if name in pictures]
     if len(result.fitted.curve) > 1:
         page.plots.append(("Convergence", "Terms of the loss, each over its first value.", _curves(result.fitted.curve)))
     page.details = [("Settings", json.dumps(report["config"], indent=1)), ("Versions", json.dumps(report["versions"], indent=1))]
-    return page.html()
+    return page
 
 
 def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], *, dataset: str, picture: Image | None = None) -> str:
@@ -106,7 +109,9 @@ def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, An
          f"{result['seconds']['total']:.1f}"] for result in scored if result["scores"]
     ]  # fmt: skip
     if picture is not None:
-        page.pictures.append(("Heads", "Photo, normals, shape and colours through its camera; shape from 0, 40 and 90 degrees.", picture))
+        page.pictures.append(
+            ("Heads", "Photo, normals, shape and colours through its camera; shape from 0, 40 and 90 degrees.", png(picture))
+        )
     page.tables.append(("Subjects: face by the h3ds protocol, mm", ["subject", "views", "ours", "mean head", "seconds"], subjects))
     failed = [[result["subject"], result["views"], result["error"]] for result in results if "error" in result]
     if failed:
@@ -136,12 +141,6 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _png(picture: Image) -> str:
-    packed = io.BytesIO()
-    picture.save(packed, "PNG")
-    return base64.b64encode(packed.getvalue()).decode()
 
 
 def svg(figure: Any) -> str:

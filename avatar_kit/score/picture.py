@@ -10,7 +10,7 @@ from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.recon.pipeline import Reconstruction
 from avatar_kit.recon.rays import shrink
 from avatar_kit.render.error_map import BAR_PX, colored_by_distance, scale_bar, shaded_colors
-from avatar_kit.render.picture import clay, in_square
+from avatar_kit.render.picture import clay, color_picture, in_square
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Reference
 
@@ -19,18 +19,17 @@ _WORST_MM = 3.0  # the error that is drawn as the end of the scale
 
 
 def error_sheet(result: Reconstruction, reference: Reference, *, most: int = 3) -> Image.Image:
-    """A column a photo: the photo, the mesh in clay and in its colours, the true surface coloured by its distance to it."""
+    """A column a photo: the photo, the mesh in clay, the avatar in its colours, the true surface coloured by its distance to the mesh."""
     unit = result.scene.mm_per_world_unit
     truth = reference.mesh
     distance = MeshQueries(result.mesh, signs=False).closest(torch.from_numpy(np.ascontiguousarray(truth.vertices))).distance.numpy() * unit
     colored = colored_by_distance(truth, distance, _WORST_MM)
-    made, true = Renderer(result.mesh, device=result.device), Renderer(colored, device=result.device)
+    avatar, true = (Renderer(mesh, device=result.device) for mesh in (result.avatar, colored))
     columns = []
     for photo in result.scene.photos[:most]:
         small = shrink(photo, _TILE_PX)
-        seen = made.render(small.camera)
-        assert seen.colors is not None
-        tiles = [small.image, clay(seen), np.where(seen.mask[..., None], seen.colors, 1.0), shaded_colors(true, small.camera)]
+        shape, colors = clay(result.renderer.render(small.camera)), color_picture(avatar.render(small.camera))
+        tiles = [small.image, shape, colors, shaded_colors(true, small.camera)]
         columns.append(np.concatenate([in_square(tile, _TILE_PX) for tile in tiles]))
     height = columns[0].shape[0]
     bar = np.ones((height, BAR_PX, 3))

@@ -12,6 +12,7 @@ import torch
 from avatar_kit.mesh.gallery import between, heads, random_latents
 from avatar_kit.prior.history import history_figure
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.render.picture import png
 from avatar_kit.render.sheet import contact_sheet
 from avatar_kit.score.page import Page, svg
 
@@ -52,10 +53,10 @@ def prior_page(
     caption = (
         f"{len(drawn)} random heads, seed {seed}: the Gaussian of the training heads' latents. From the front, half left, left and behind."
     )
-    page.pictures.append(("Random heads", caption, contact_sheet(drawn, tile=120)))
+    page.pictures.append(("Random heads", caption, png(contact_sheet(drawn, tile=120))))
     way = heads(prior, between(latents[0], latents[1], _ON_THE_WAY), resolution=resolution)
     strip = contact_sheet(way, per_row=_ON_THE_WAY, yaws_deg=(20,))
-    page.pictures.append(("Interpolation", "From the first to the second of them, on a straight line between their latents.", strip))
+    page.pictures.append(("Interpolation", "From the first to the second of them, on a straight line between their latents.", png(strip)))
     if history:
         last = history[-1]
         caption = f"{last['epoch']} epochs, {last['seconds'] / 60:.1f} minutes of training."

@@ -11,6 +11,7 @@ import pytest
 import trimesh
 
 from avatar_kit.recon.preview import preview_sheet
+from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.picture import error_sheet
 from avatar_kit.types import Camera, Mesh, Photo, Reference, Scene
@@ -31,7 +32,7 @@ def result(sphere: Mesh) -> Any:
     """Of a wide photo with normals and a tall one without."""
     ball = replace(sphere, colors=np.full(sphere.vertices.shape, 0.5))
     scene = Scene((_photo(300, 400, normals=True), _photo(400, 300, normals=False)), (0, 1), "ball", mm_per_world_unit=200.0)
-    return SimpleNamespace(scene=scene, mesh=ball, avatar=ball, device="cpu")
+    return SimpleNamespace(scene=scene, mesh=ball, renderer=Renderer(ball), avatar=ball, device="cpu")
 
 
 def test_preview_has_a_column_for_each_photo(result: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from browser import browser, visit
 from PIL import Image
 
+from avatar_kit.render.picture import png
 from avatar_kit.score.page import Page, head_viewer, table_page
 from avatar_kit.score.tables import summaries
 from avatar_kit.types import Mesh
@@ -37,7 +38,7 @@ def has_webgl(place: Path) -> bool:
 def test_a_page_shows_its_head_its_pictures_and_its_curves_and_fetches_nothing(tmp_path: Path, box: Mesh) -> None:
     green = replace(box, colors=np.tile(GREEN, (len(box.vertices), 1)))
     page = Page("A head", ["0.50 mm"], head_viewer(green), [("Scores", ["", "ours"], [["face", "0.50"]])])
-    page.pictures = [("A picture", "", Image.new("RGB", (400, 200), MAGENTA))]
+    page.pictures = [("A picture", "", png(Image.new("RGB", (400, 200), MAGENTA)))]
     page.plots = [("A plot", "", '<svg width="400" height="200"><rect width="400" height="200" fill="#00f"/></svg>')]
     file = tmp_path / "report.html"
     file.write_text(page.html())

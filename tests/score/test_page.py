@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avatar_kit.render.picture import png
 from avatar_kit.score.page import Page, head_viewer, table_page
 from avatar_kit.score.tables import summaries
 from avatar_kit.types import Mesh
@@ -50,7 +51,7 @@ def result(subject: str, face: float, views: int = 3) -> dict:
 def test_a_page_is_whole_and_fetches_nothing(box: Mesh) -> None:
     viewer = head_viewer(box)
     page = Page("a <b> & c", ["one"], viewer, [("T", ["x"], [["<script>alert(1)</script>"]])])
-    page.pictures = [("P", "a picture", Image.fromarray(np.zeros((4, 4, 3), np.uint8)))]
+    page.pictures = [("P", "a picture", png(Image.fromarray(np.zeros((4, 4, 3), np.uint8))))]
     found = Outline(page.html())
     assert found.open == []
     assert found.fetched == []
@@ -79,3 +80,10 @@ def test_a_page_without_results_still_says_so() -> None:
 @pytest.mark.parametrize("views", [1, 3, 6])
 def test_reported_times_are_read(views: int) -> None:
     assert table_page([result("anna", 0.5, views)], summaries([result("anna", 0.5, views)]), dataset="scenes").count("<svg") == 1
+
+
+def test_a_page_shows_the_pictures_of_a_run_that_it_knows_in_its_own_order() -> None:
+    page = Page("me")
+    packed = {name: png(Image.new("RGB", (2, 2), color)) for name, color in (("other.png", 1), ("preview.png", 2), ("photos.png", 3))}
+    page.show(packed)
+    assert [picture for *_, picture in page.pictures] == [packed["photos.png"], packed["preview.png"]]
