@@ -17,6 +17,7 @@ WIDE = 1.6  # times the head's square: what is looked at for shoulders and hair
 NECK = -0.65  # y in the head frame, units: below is neck and clothes
 _WIDTH_PER_HEIGHT = 0.85  # of heads from all sides, short hair included
 _HEAD_ROWS = 0.35  # of a row's pixels on the subject: beside the chin there may be shoulders
+_LEAST_RUN = 0.2  # of the largest run of such rows: a smaller one is none
 _SMALLEST_PX = 4  # side of a crop; less cannot be a head
 
 
@@ -106,7 +107,7 @@ def crop_from_mask(mask: Array) -> Crop:
 def crop_from_coordinates(coordinates: Array, foreground: Array, crop: Crop) -> Crop | None:
     """A better square from what the network saw in the first, or None where it saw no head.
 
-    The head is what lies above the neck in the uppermost run of rows that mostly do: of a body further down, which its
+    The head is what lies above the neck in the uppermost large run of rows that mostly do: of a body further down, which its
     training crops do not show, the network knows little.
 
     Args:
@@ -116,10 +117,11 @@ def crop_from_coordinates(coordinates: Array, foreground: Array, crop: Crop) -> 
     size = foreground.shape[0]
     subject = foreground > 0.5
     above = subject & (coordinates[..., 1] > NECK)
-    mostly = above.sum(1) > _HEAD_ROWS * subject.sum(1)
-    first = int(mostly.argmax())
-    gaps = np.flatnonzero(~mostly[first:] & (subject[first:].sum(1) > 0.02 * size))
-    above[first + (int(gaps[0]) if len(gaps) else size) :] = False
+    gap = (above.sum(1) <= _HEAD_ROWS * subject.sum(1)) & (subject.sum(1) > 0.02 * size)
+    run = np.cumsum(gap)  # its number, of each row
+    above[gap] = False
+    area = np.bincount(run, weights=above.sum(1))
+    above[run != np.argmax(area > _LEAST_RUN * area.max())] = False  # a speck above the head is no head
     rows, columns = np.nonzero(above)
     if len(rows) < 0.0005 * size**2:
         return None

@@ -84,6 +84,11 @@ def test_coordinates_refine_the_crop_and_leave_the_body_out() -> None:
     assert (crop.left + crop.side / 2, crop.top + crop.side / 2) == (pytest.approx(164, abs=2), pytest.approx(50 + 56, abs=2))
     coordinates[56:, :, 1] = 0.1  # further down than it ever saw, the network takes a belly for a face
     assert crop_from_coordinates(coordinates, foreground, Crop(100, 50, 128)) == crop
+    speck = foreground.copy()
+    speck[0, :6] = 1.0  # something above the head that passes for a piece of one, and below it a row of something else
+    speck[1, :6], below = 1.0, coordinates.copy()
+    below[1, :6, 1] = -1.0
+    assert crop_from_coordinates(below, speck, Crop(100, 50, 128)) == crop
     assert crop_from_coordinates(coordinates, np.zeros((64, 64)), whole_photo(64, 64)) is None
 
 
