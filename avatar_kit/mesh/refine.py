@@ -12,7 +12,7 @@ from avatar_kit.types import Array, Mesh
 
 def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
     """Split every edge of the `chosen` faces (F,) bool at its middle; their neighbours are split to fit, so that a
-    closed mesh stays closed. Colours at the middles are the means of their ends'.
+    closed mesh stays closed. Colours are dropped.
 
     Returns:
         the mesh, whose first V vertices are the old ones, and the indices of the new vertices.
@@ -40,11 +40,8 @@ def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
         faces += _triangles(corners[two][:, order], middle[two][:, order], pattern)
     three = halves == 3
     faces += _triangles(corners[three], middle[three], [("c0", "m0", "m2"), ("m0", "c1", "m1"), ("m1", "c2", "m2"), ("m0", "m1", "m2")])
-    vertices, colors = (
-        values if values is None else np.concatenate([values, (values[a] + values[b]) / 2.0]) for values in (mesh.vertices, mesh.colors)
-    )
-    assert vertices is not None
-    return Mesh(vertices, np.concatenate(faces).astype(np.int32), colors), np.arange(count, len(vertices))
+    vertices = np.concatenate([mesh.vertices, (mesh.vertices[a] + mesh.vertices[b]) / 2.0])
+    return Mesh(vertices, np.concatenate(faces).astype(np.int32)), np.arange(count, len(vertices))
 
 
 def _edges(faces: Array) -> list[tuple[Array, Array]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from avatar_kit.heads.surgery import simplified
-from avatar_kit.types import Array, Mesh, Texture
+from avatar_kit.types import Mesh, Texture
 
 _SHORT = 0.3  # of the median: edges that are drawn together before the collapse
 _MOST_STRETCHED = 0.5  # cost to which charts grow, a quarter of xatlas' own: as many charts, less stretched, in half the time
@@ -18,7 +17,8 @@ _BLOCK = (
 
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
-    """The mesh with about `faces` triangles, by quadric edge collapse; colours are those of the nearest vertex before."""
+    """The mesh with about `faces` triangles, by quadric edge collapse, without colours."""
+    mesh = Mesh(mesh.vertices, mesh.faces)
     if len(mesh.faces) > faces:
         mesh = without_short_edges(mesh, _SHORT)
     if len(mesh.faces) <= faces:
@@ -26,9 +26,7 @@ def simplify(mesh: Mesh, faces: int) -> Mesh:
     low = mesh.vertices.min(0)
     scale = float((mesh.vertices.max(0) - low).max())  # the library's thresholds are absolute, meant for lengths near 1
     collapsed = simplified(Mesh((mesh.vertices - low) / scale, mesh.faces), faces)
-    moved = collapsed.vertices * scale + low
-    colors = None if mesh.colors is None else mesh.colors[KDTree(mesh.vertices).query(moved)[1]]
-    return Mesh(moved, collapsed.faces, colors)
+    return Mesh(collapsed.vertices * scale + low, collapsed.faces)
 
 
 def without_short_edges(mesh: Mesh, share: float) -> Mesh:
@@ -43,14 +41,10 @@ def without_short_edges(mesh: Mesh, share: float) -> Mesh:
     count = len(mesh.vertices)
     groups, group = connected_components(coo_matrix((np.ones(len(short), bool), short.T), shape=(count, count)), directed=False)
     size = np.bincount(group, minlength=groups)
-
-    def mean(values: Array) -> Array:
-        return np.stack([np.bincount(group, weights=column, minlength=groups) for column in values.T], axis=1) / size[:, None]
-
+    vertices = np.stack([np.bincount(group, weights=column, minlength=groups) for column in mesh.vertices.T], axis=1) / size[:, None]
     faces = group[mesh.faces]
     kept = (faces != np.roll(faces, 1, axis=1)).all(1)
-    colors = None if mesh.colors is None else mean(mesh.colors)
-    return Mesh(mean(mesh.vertices), faces[kept].astype(np.int32), colors)
+    return Mesh(vertices, faces[kept].astype(np.int32))
 
 
 def unwrap(mesh: Mesh, size: int) -> Mesh:

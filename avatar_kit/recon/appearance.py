@@ -1,30 +1,41 @@
-"""Colours of the result: of the mesh's vertices from the radiance field, of the avatar's texture from the photos."""
+"""Colours of the result, from the photos: of the mesh's vertices, and of the avatar's texture."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import torch
+from scipy.spatial import KDTree
 
 from avatar_kit.config import TextureConfig
 from avatar_kit.mesh.bake import bake
+from avatar_kit.mesh.paint import PhotoPaint, continued
 from avatar_kit.mesh.unwrap import simplify, unwrap
-from avatar_kit.recon.fit import FittedHead
-from avatar_kit.render.renderer import Renderer, vertex_normals
+from avatar_kit.render.renderer import Renderer, interpolated, vertex_normals
 from avatar_kit.types import Array, Mesh, Scene
 
-
-@torch.no_grad()
-def vertex_colors(mesh: Mesh, fitted: FittedHead, *, chunk: int = 8192) -> Array:
-    """sRGB (V, 3) of a mesh in the head frame, each vertex seen head on: a direction that changes smoothly leaves no
-    seams where one camera's view would take over from another's."""
-    device = fitted.latent.device
-    points = np.ascontiguousarray(mesh.vertices, np.float32)
-    normals = vertex_normals(mesh).astype(np.float32)
-    parts = [torch.from_numpy(x).to(device).split(chunk) for x in (points, normals)]
-    return torch.cat([fitted.radiance(x, n, -n) for x, n in zip(*parts, strict=True)]).cpu().numpy()
+_NEIGHBOURS = 4  # vertices of the lighter mesh that a vertex between them takes after
 
 
-def textured_avatar(mesh: Mesh, scene: Scene, config: TextureConfig, device: str) -> Mesh:
-    """A lighter mesh in the same frame (the scene's world) with a texture, from one with colours."""
-    light = unwrap(simplify(mesh, config.faces), config.size)
-    return bake(light, scene.photos, config.size, surface=Renderer(mesh, device=device))
+def painted(coarse: Mesh, fine: Mesh, scene: Scene, config: TextureConfig, device: str) -> tuple[Mesh, Mesh]:
+    """The `fine` mesh with colours, and the avatar: a lighter mesh with a texture; without `config.size` that is the fine mesh, too.
+
+    Args:
+        coarse: the same surface of fewer triangles, which is what hides things; all in the scene's world.
+    """
+    light, paint = simplify(coarse, config.faces), PhotoPaint(scene.photos, Renderer(coarse, device=device))
+    light = replace(light, colors=continued(light, *paint.at(light.vertices, vertex_normals(light))))
+    fine = replace(fine, colors=_colors(fine, light, paint))
+    return fine, bake(unwrap(light, config.size), paint, config.size) if config.size else fine
+
+
+def _colors(mesh: Mesh, light: Mesh, paint: PhotoPaint) -> Array:
+    """sRGB (V, 3) of a mesh's vertices, where photos are not certain those of a lighter mesh around it."""
+    assert light.colors is not None
+    colors, certainty = paint.at(mesh.vertices, vertex_normals(mesh))
+    unsure = np.flatnonzero(certainty < 1)
+    distance, nearest = KDTree(light.vertices).query(mesh.vertices[unsure], k=_NEIGHBOURS, workers=-1)
+    weights = 1 / np.maximum(distance, 1e-12) ** 2
+    around = interpolated(light.colors, np.asarray(nearest), weights / weights.sum(1, keepdims=True))
+    colors[unsure] += (1 - certainty[unsure])[:, None] * (around - colors[unsure])
+    return np.clip(colors, 0, 1)

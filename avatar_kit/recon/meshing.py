@@ -1,8 +1,6 @@
-"""The fitted head as meshes with colours: as extracted, and with finer triangles where photos and faces ask for them."""
+"""The fitted head as meshes: as extracted, and with finer triangles where photos and faces ask for them."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +8,6 @@ from avatar_kit.config import Config
 from avatar_kit.conventions import CANONICAL_LANDMARKS, scale_of
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.mesh.refine import onto_surface, subdivide
-from avatar_kit.recon.appearance import vertex_colors
 from avatar_kit.recon.fit import FittedHead
 from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.render.visibility import visible_vertices
@@ -20,7 +17,7 @@ _FACE_RADIUS = 0.5  # units around the nose tip
 
 
 def head_meshes(fitted: FittedHead, scene: Scene, config: Config) -> tuple[Mesh, Mesh]:
-    """Two meshes of one surface in the scene's world, with colours: as extracted, and refined.
+    """Two meshes of one surface in the scene's world: as extracted, and refined.
 
     Raises:
         InputError: the field has no inside.
@@ -29,16 +26,14 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config) -> tuple[Mesh,
     if len(coarse.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
     fine = refined_where_seen(coarse, fitted, scene, config)
-    assert fine.colors is not None
-    coarse = replace(coarse, colors=fine.colors[: len(coarse.vertices)])
     world_from_head = np.linalg.inv(fitted.head_from_world)
     return coarse.transformed(world_from_head), fine.transformed(world_from_head)
 
 
 def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
-    """An extracted mesh, head frame, with colours, and finer triangles where the photos see it; its vertices come first."""
+    """An extracted mesh, head frame, with finer triangles where the photos see it; its vertices come first."""
     if not config.mesh.refine:
-        return _colored(mesh, fitted)
+        return mesh
     cell = 2.0 / config.mesh.resolution
     world_from_head = np.linalg.inv(fitted.head_from_world)
     cameras = tuple(photo.camera for photo in scene.photos)
@@ -46,16 +41,11 @@ def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Con
     chosen = seen & (mesh.vertices[:, 1] > fitted.lowest_seen + cell)  # the cut stays flat
     mesh, new = subdivide(mesh, _all_corners(chosen, mesh))
     mesh.vertices[new] = onto_surface(mesh.vertices[new], vertex_normals(mesh)[new], fitted.field, fitted.latent, reach=cell)
-    mesh = _colored(mesh, fitted)
     if not config.mesh.refine_face:
         return mesh
     # Edges are half a cell long by now: their middles lie 3 micrometres from the surface, 0.03 mm for one in a hundred
     chosen = np.concatenate([chosen, np.ones(len(new), bool)]) & _on_face(mesh.vertices)
     return subdivide(mesh, _all_corners(chosen, mesh))[0]
-
-
-def _colored(mesh: Mesh, fitted: FittedHead) -> Mesh:
-    return replace(mesh, colors=vertex_colors(mesh, fitted))
 
 
 def _all_corners(chosen: Array, mesh: Mesh) -> Array:

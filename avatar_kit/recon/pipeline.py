@@ -24,7 +24,7 @@ from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.agreement import Agreement, agreements, doubt_about_cameras
 from avatar_kit.recon.align import place
-from avatar_kit.recon.appearance import textured_avatar
+from avatar_kit.recon.appearance import painted
 from avatar_kit.recon.fit import FittedHead, fit
 from avatar_kit.recon.matches import tied_start
 from avatar_kit.recon.meshing import head_meshes
@@ -45,7 +45,7 @@ class Reconstruction:
     Attributes:
         scene: with what was predicted, and its cameras refined where that was asked for.
         mesh: world frame and unit, with vertex colours.
-        renderer: shows `mesh`.
+        renderer: shows the mesh's shape.
         avatar: the same for viewers: fewer triangles, with a texture.
         fitted: the field, its latent and the pose.
         start: head_from_world before the fit, where the mean head, the score to beat, stands.
@@ -152,13 +152,12 @@ def reconstruct(
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
     begin("mesh")
-    coarse, mesh = head_meshes(fitted, scene, config)
+    coarse, shape = head_meshes(fitted, scene, config)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
-    renderer = beside(lambda: Renderer(mesh, device=device), device)  # of a million triangles, while charts are laid out
-    # an avatar has far fewer triangles than either
-    avatar = mesh if config.texture.size == 0 else textured_avatar(coarse, scene, config.texture, device)
+    renderer = beside(lambda: Renderer(shape, device=device), device)  # of a million triangles, while charts are laid out
+    mesh, avatar = painted(coarse, shape, scene, config.texture, device)
     agreement = agreements(avatar, fitted, scene, device)
     shown = renderer.result()
     spent["texture"] = time.perf_counter() - clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from conftest import as_mesh
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.bake import bake
 from avatar_kit.mesh.files import read_mesh, write_mesh
+from avatar_kit.mesh.paint import PhotoPaint, continued
 from avatar_kit.mesh.unwrap import simplify, unwrap, without_short_edges
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.scene.cameras import orbit_camera
@@ -35,16 +37,19 @@ def photograph(mesh: Mesh, camera: Camera) -> Photo:
     return Photo(np.where(seen.mask[..., None], paint(seen.points), 1.0).astype(np.float32), seen.mask, camera)
 
 
+def grey(mesh: Mesh) -> Mesh:
+    return replace(mesh, colors=np.full((len(mesh.vertices), 3), GREY))
+
+
 @pytest.fixture(scope="module")
 def ball() -> Mesh:
     """Radius 0.5, grey, 20 thousand faces."""
-    round_mesh = as_mesh(trimesh.creation.icosphere(subdivisions=5, radius=0.5))
-    return Mesh(round_mesh.vertices, round_mesh.faces, np.full((len(round_mesh.vertices), 3), GREY))
+    return grey(as_mesh(trimesh.creation.icosphere(subdivisions=5, radius=0.5)))
 
 
 @pytest.fixture(scope="module")
 def flat(ball: Mesh) -> Mesh:
-    return unwrap(simplify(ball, 4000), 256)
+    return unwrap(grey(simplify(ball, 4000)), 256)
 
 
 def test_a_simplified_ball_stays_round(ball: Mesh) -> None:
@@ -52,9 +57,7 @@ def test_a_simplified_ball_stays_round(ball: Mesh) -> None:
     assert len(light.faces) == pytest.approx(2000, rel=0.05)
     distance = MeshQueries(light).closest(torch.from_numpy(ball.vertices)).distance
     assert float(distance.max()) < 0.01  # 2 % of the radius; chords of 2000 equal triangles lie 0.002 below it
-    assert light.colors is not None
-    np.testing.assert_allclose(light.colors, GREY)
-    assert simplify(ball, 10**6) is ball
+    assert simplify(ball, 10**6).faces is ball.faces
     assert len(simplify(ball, len(ball.faces) - 2).faces) < len(ball.faces)
 
 
@@ -93,7 +96,7 @@ def test_normals_do_not_break_at_seams(flat: Mesh) -> None:
 
 def test_a_baked_ball_looks_like_its_photos_from_between_them(ball: Mesh, flat: Mesh) -> None:
     photos = tuple(photograph(ball, camera_at(yaw)) for yaw in (-30, 30))
-    baked = Renderer(bake(flat, photos, 512, surface=Renderer(ball)))
+    baked = Renderer(bake(flat, PhotoPaint(photos, Renderer(ball)), 512))
     for yaw in (-30, 0, 20):
         seen = baked.render(camera_at(yaw))
         assert seen.colors is not None
@@ -108,11 +111,11 @@ def test_what_hides_something_is_not_painted_on_it(ball: Mesh) -> None:
     small = as_mesh(trimesh.creation.icosphere(subdivisions=3, radius=0.12))
     before = Mesh(small.vertices + (0, 0, 1.0), small.faces)
     both = concatenate([ball, before])
-    both = Mesh(both.vertices, both.faces, np.full((len(both.vertices), 3), GREY))
+    both = grey(both)
     camera = camera_at(0)
     seen = Renderer(both).render(camera)
     red = np.where((seen.face >= len(ball.faces))[..., None], (1.0, 0, 0), (0, 0, 1.0)).astype(np.float32)
-    baked = bake(unwrap(both, 512), (Photo(red, seen.mask, camera),), 512, surface=Renderer(both))
+    baked = bake(unwrap(both, 512), PhotoPaint((Photo(red, seen.mask, camera),), Renderer(both)), 512)
     shown = Renderer(baked).render(orbit_camera(yaw_deg=40, pitch_deg=10, distance=3, target=np.zeros(3), focal_px=420, size=192))
     assert shown.colors is not None
     big = shown.mask & (np.linalg.norm(shown.points, axis=-1) < 0.51)
@@ -120,13 +123,50 @@ def test_what_hides_something_is_not_painted_on_it(ball: Mesh) -> None:
     assert (shown.colors[big][:, 2] > 0.9).mean() > 0.3
 
 
+def tube(length: int, around: int = 5) -> Mesh:
+    """Squares, each cut in two, its vertices ring by ring along it."""
+    y, turn = (part.ravel() for part in np.mgrid[: length + 1, :around])
+    ring, corner = (part.ravel() for part in np.mgrid[:length, :around])
+    here, beside = ring * around + corner, ring * around + (corner + 1) % around
+    faces = np.concatenate([np.stack([here, beside, here + around], 1), np.stack([beside, beside + around, here + around], 1)])
+    angle = 2 * np.pi * turn / around
+    return Mesh(np.stack([np.cos(angle), y, np.sin(angle)], axis=1), faces.astype(np.int32))
+
+
+def test_colours_go_over_into_each_other_where_nothing_is_certain() -> None:
+    """Between two ends that are certain they change evenly; what is certain stays, and what hangs on nothing certain is grey."""
+    band = tube(20)
+    height = band.vertices[:, 1]
+    ends = (height == 0) | (height == 20)
+    colors = np.where(ends[:, None], (height[:, None] / 20) * (1.0, 0.5, 0.0), 7.0)
+    found = continued(band, colors, ends.astype(float))
+    np.testing.assert_allclose(found, height[:, None] / 20 * (1.0, 0.5, 0.0), atol=0.005)
+    np.testing.assert_allclose(continued(band, colors, 0.0 * height), 0.5, atol=1e-6)
+    two = concatenate([band, Mesh(band.vertices + (9, 0, 0), band.faces)])
+    apart = continued(two, np.full((len(two.vertices), 3), 0.2), np.repeat([1.0, 0.0], len(height)))
+    np.testing.assert_allclose(apart[: len(height)], 0.2, atol=1e-4)
+    np.testing.assert_allclose(apart[len(height) :], 0.5, atol=1e-4)
+
+
+def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
+    photos = tuple(photograph(ball, camera_at(yaw)) for yaw in (-30, 30))
+    outward = ball.vertices / 0.5
+    colors, certainty = PhotoPaint(photos, Renderer(ball)).at(ball.vertices, outward)
+    sure = certainty > 0.9
+    assert np.abs(colors - paint(ball.vertices))[sure].max() < 0.05
+    towards = np.stack([photo.camera.centre / 3.0 for photo in photos])
+    cosine = (outward @ towards.T).max(1)
+    assert sure[cosine > 0.8].all()
+    assert (certainty[cosine < 0.1] == 0).all()
+
+
 def test_texture_needs_uv_and_colours(ball: Mesh) -> None:
     with pytest.raises(ValueError, match="unwrap"):
-        bake(ball, (), 64, surface=Renderer(ball))
+        bake(ball, PhotoPaint((), Renderer(ball)), 64)
 
 
 def test_a_textured_mesh_comes_back_from_its_file(flat: Mesh, ball: Mesh, tmp_path: Path) -> None:
-    baked = bake(flat, (photograph(ball, camera_at(0)),), 256, surface=Renderer(ball))
+    baked = bake(flat, PhotoPaint((photograph(ball, camera_at(0)),), Renderer(ball)), 256)
     write_mesh(tmp_path / "ball.glb", baked)
     back = read_mesh(tmp_path / "ball.glb")
     assert back.texture is not None

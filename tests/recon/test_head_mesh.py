@@ -55,8 +55,6 @@ def test_the_seen_side_is_finer_and_the_face_finer_still() -> None:
     middles = np.linalg.norm(twice.vertices[len(once.vertices) :], axis=1)
     longest = 1.75 / RESOLUTION  # a cell's diagonal, halved
     assert RADIUS - middles.min() < longest**2 / (8 * RADIUS) + 2e-4  # the sagitta of an edge
-    assert twice.colors is not None
-    assert len(twice.colors) == len(twice.vertices)
 
 
 def test_a_surface_without_a_face_is_left_as_it_is() -> None:
