@@ -162,6 +162,7 @@ class MeshConfig:
 
     resolution: int = 256  # cells per axis of the box
     coarse: int = 32  # cells per axis of the grid that finds the narrow band
+    unseen_blur: float = 0.045  # units: the Gaussian over what no photo sees, whose details nothing vouches for; 0: none
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
     sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically

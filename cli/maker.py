@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,10 +163,12 @@ class Maker:
         extra = {} if path is None else self._score(result, path, pictures)
         preview = beside(lambda: png(preview_sheet(result)), self._device)
         page = run_page(result, extra.get("scores"))
-        pictures = {"preview.png": preview.result(), **pictures}
-        page.show(pictures)
-        texts = {**texts, "report.html": page.html()}
-        return write_run(result, out, extra=extra, pictures=pictures, texts=texts, usd=self._usd)
+
+        def with_page(packed: Mapping[str, bytes]) -> dict[str, str]:
+            page.show(packed)
+            return {**texts, "report.html": page.html()}
+
+        return write_run(result, out, extra=extra, pictures={"preview.png": preview, **pictures}, texts=with_page, usd=self._usd)
 
     def _score(self, result: Reconstruction, path: Path, pictures: dict[str, bytes]) -> dict[str, Any]:
         """Entries for report.json, and a picture, where the scene has a truth."""

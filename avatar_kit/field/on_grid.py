@@ -21,23 +21,34 @@ def sdf_on_grid(field: HeadField, latent: Tensor, cells: int, *, chunk: int = 81
 
 
 @torch.no_grad()
-def narrow_band(field: HeadField, latent: Tensor, cells: int, *, coarse: int, chunk: int = 8192) -> Tensor:
+def narrow_band(
+    field: HeadField, latent: Tensor, cells: int, *, coarse: int | Tensor, where: Tensor | None = None, chunk: int = 8192
+) -> Tensor:
     """As `sdf_on_grid`, exact at both ends of all edges that cross the surface, near it, and interpolated elsewhere, from grids of
-    half as many cells down to `coarse`."""
-    values, finer = sdf_on_grid(field, latent, coarse), coarse
-    condition = field.condition(latent[None])
+    half as many cells down to `coarse`.
+
+    Args:
+        coarse: its cells along an axis, or its values.
+        where: (m, m, m) on another grid over the box; where this is 0 all is interpolated.
+    """
+    values = sdf_on_grid(field, latent, coarse) if isinstance(coarse, int) else coarse.clone()
+    finer, condition = len(values) - 1, field.condition(latent[None])
     while finer < cells:
         band = _BAND * (BOX_MAX - BOX_MIN) / finer
         finer = min(2 * finer, cells)
-        size = (finer + 1,) * 3
-        values = torch.nn.functional.interpolate(values[None, None], size=size, mode="trilinear", align_corners=True)[0, 0]
-        axis = torch.linspace(BOX_MIN, BOX_MAX, finer + 1, device=values.device)
-        wanted, exact = values.abs() < band, torch.zeros_like(values, dtype=torch.bool)
+        values, axis = on_finer_grid(values, finer), torch.linspace(BOX_MIN, BOX_MAX, finer + 1, device=values.device)
+        done = torch.zeros_like(values, dtype=torch.bool) if where is None else on_finer_grid(where, finer) == 0
+        wanted = (values.abs() < band) & ~done
         while wanted.any():  # exact values may put the surface where the others are not
             values[wanted] = torch.cat([field(axis[part], condition) for part in wanted.nonzero().split(chunk)])
-            exact |= wanted
-            wanted = _beside_surface(values) & ~exact
+            done |= wanted
+            wanted = _beside_surface(values) & ~done
     return values
+
+
+def on_finer_grid(values: Tensor, cells: int) -> Tensor:
+    """Values (n, n, n) at the nodes of a grid over the box interpolated at those of another, (cells + 1,) * 3."""
+    return torch.nn.functional.interpolate(values[None, None], size=(cells + 1,) * 3, mode="trilinear", align_corners=True)[0, 0]
 
 
 def _beside_surface(values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from avatar_kit.field.on_grid import narrow_band
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.mesh.handles import without_handles
 from avatar_kit.mesh.slivers import without_slivers
+from avatar_kit.mesh.unseen import smooth_unless_seen
 from avatar_kit.types import Mesh
 
 EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
@@ -23,11 +25,15 @@ EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 
 
 @torch.no_grad()
-def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN) -> Mesh:
+def extract(
+    field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN, seen: Callable[[Tensor], Tensor] | None = None
+) -> Mesh:
     """The head's surface in the head frame: watertight, one component, without slivers and, if `config.cut_handles` says so, handles.
 
     Args:
         cut_below: height (y, head frame) below which nothing is kept; the cut is closed.
+        seen: of the field at a coarse grid's nodes, how far photos see the surface there, in [0, 1]: the rest is smoothed
+            (`mesh.unseen`). By default all of it is seen.
 
     Returns:
         a mesh without faces when the field has no inside.
@@ -36,7 +42,10 @@ def extract(field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: 
         BackendMissing: the extractor's library cannot be used.
     """
     chosen = pick_extractor(config, latent.device.type)
-    values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
+    if seen is None or config.unseen_blur <= 0:
+        values = narrow_band(field, latent, config.resolution, coarse=config.coarse)
+    else:
+        values = smooth_unless_seen(field, latent, config, seen)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
     values = without_slivers(values, config.sliver_depth)

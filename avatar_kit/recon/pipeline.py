@@ -19,7 +19,6 @@ import torch
 from avatar_kit import __version__
 from avatar_kit.backends import pick
 from avatar_kit.config import PRESETS, Config, to_dict
-from avatar_kit.kernels.runtime import beside
 from avatar_kit.mesh.extraction import pick_extractor
 from avatar_kit.prior.storage import HeadPrior, load_prior
 from avatar_kit.recon.agreement import Agreement, agreements, doubt_about_cameras
@@ -31,11 +30,11 @@ from avatar_kit.recon.meshing import head_meshes
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.start import solve_start
-from avatar_kit.render.renderer import Renderer
 from avatar_kit.types import Array, Mesh, Scene
 
 if TYPE_CHECKING:
     from avatar_kit.normals.predict import Estimator
+    from avatar_kit.render.renderer import Renderer
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +155,13 @@ def reconstruct(
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
-    renderer = beside(lambda: Renderer(shape, device=device), device)  # of a million triangles, while charts are laid out
-    mesh, avatar = painted(coarse, shape, scene, config.texture, device)
+    mesh, renderer, avatar = painted(coarse, shape, scene, config.texture, device)
     agreement = agreements(avatar, fitted, scene, device)
-    shown = renderer.result()
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
-    return Reconstruction(scene, mesh, shown, avatar, fitted, rough, normals, agreement, start.shared, spent, preset, config, seed, device)
+    return Reconstruction(
+        scene, mesh, renderer, avatar, fitted, rough, normals, agreement, start.shared, spent, preset, config, seed, device
+    )
 
 
 def _origin_of_normals(scene: Scene) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,37 +29,38 @@ def write_run(
     out: Path,
     *,
     extra: dict[str, Any] | None = None,
-    pictures: Mapping[str, bytes] | None = None,
-    texts: Mapping[str, str] | None = None,
+    pictures: Mapping[str, bytes | Future[bytes]] | None = None,
+    texts: Callable[[Mapping[str, bytes]], Mapping[str, str]] | None = None,
     usd: bool = False,
 ) -> list[Path]:
     """Write a run's folder whole or not at all; it replaces `out`.
 
     Args:
         extra: entries to add to report.json.
-        pictures: more PNGs by file name; preview.png too, where it is made already.
-        texts: more text files by file name.
+        pictures: more PNGs by file name, or what will be them; preview.png too, where it is made already.
+        texts: of the pictures makes more text files by file name.
         usd: write avatar.usdc too; needs usd-core.
 
     Returns:
         paths of mesh.ply, avatar.glb, preview.png, report.json, fit.safetensors, the pictures and avatar.usdc.
     """
-    pictures = pictures or {}
-    if "preview.png" not in pictures:
-        pictures = {"preview.png": png(preview_sheet(result)), **pictures}
     with whole_folder(out) as part:
         write_mesh(part / "mesh.ply", result.mesh)
         write_mesh(part / "avatar.glb", upright_in_metres(result.avatar, result))
         if usd:
             write_usd(part / "avatar.usdc", upright_in_metres(result.mesh, result))
-        for name, picture in pictures.items():
-            (part / name).write_bytes(picture)
-        for name, text in (texts or {}).items():
-            (part / name).write_text(text)
         report = result.report() | (extra or {})
         (part / "report.json").write_text(json.dumps(report, indent=1))
         _write_fit(part / "fit.safetensors", result)
-    names = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *pictures, *(texts or {})]
+        packed = {name: picture if isinstance(picture, bytes) else picture.result() for name, picture in (pictures or {}).items()}
+        if "preview.png" not in packed:
+            packed["preview.png"] = png(preview_sheet(result))
+        for name, picture in packed.items():
+            (part / name).write_bytes(picture)
+        written = texts(packed) if texts else {}
+        for name, text in written.items():
+            (part / name).write_text(text)
+    names = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *packed, *written]
     files = [*dict.fromkeys(names), *["avatar.usdc"] * usd]
     return [out / name for name in files]
 

@@ -90,7 +90,8 @@ class Renderer:
             self._first = RayCaster(mesh, device)
 
     @functools.cached_property
-    def _vertex_normals(self) -> Array:
+    def vertex_normals(self) -> Array:
+        """Of the mesh, (V, 3)."""
         return vertex_normals(self.mesh)
 
     def hits(self, camera: Camera) -> Hits:
@@ -118,7 +119,7 @@ class Renderer:
             return image.reshape(*shape, *values.shape[1:])
 
         corners = mesh.faces[face]
-        normals = interpolated(self._vertex_normals, corners, weights) if smooth else mesh.face_normals[face]
+        normals = interpolated(self.vertex_normals, corners, weights) if smooth else mesh.face_normals[face]
         normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
         flip = np.where((normals * towards).sum(1, keepdims=True) > 0, -1.0, 1.0)
         normals_cam = normals * flip @ camera.camera_from_world[:3, :3].T
