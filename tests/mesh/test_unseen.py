@@ -49,8 +49,8 @@ def test_what_is_not_seen_is_smooth_and_what_is_seen_is_not_touched() -> None:
     assert distance.max() < 1e-5
     assert height(as_it_is).std() > 0.2 * BUMP
     assert height(mesh)[behind].std() < 0.02 * BUMP
-    sagitta = CONFIG.unseen_blur**2 / RADIUS  # the mean of |x| around the sphere, to second order
-    assert height(mesh)[behind].mean() == pytest.approx(-sagitta, rel=0.2)
+    shrinkage = CONFIG.unseen_blur**2 / RADIUS  # of a mean of |x| around the sphere, to second order
+    assert abs(height(mesh)[behind].mean()) < 0.2 * shrinkage
 
 
 def test_without_a_blur_or_without_photos_nothing_is_smoothed() -> None:
