@@ -130,3 +130,9 @@ def crop_from_coordinates(coordinates: Array, foreground: Array, crop: Crop) -> 
     scale = crop.side / size
     x, y = (low + high) / 2 * scale + (crop.left, crop.top)
     return Crop.around(x, y, (high - low).max() * scale / HEAD_SHARE)
+
+
+def rim_ramp(size: int) -> Array:
+    """1 in the middle of a square, falling to 0 at its rim over an eighth of its side."""
+    axis = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 8), 0, 1)
+    return np.minimum(axis[:, None], axis[None]).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar_kit.normals.crop import WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.crop import WIDE, Crop, crop_from_coordinates, crop_from_mask, rim_ramp, whole_photo
 from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.types import Array, InputError, Scene
@@ -199,18 +199,24 @@ def mirrored(maps: NormalMaps) -> NormalMaps:
 
 
 def _joined(near: Prediction, far: Prediction) -> Prediction:
-    """The closer look where it reaches, the wider one around it, which counts half."""
+    """The closer look where it reaches, the wider one around it, which counts half; along the closer one's rim they go over into each
+    other."""
     height, width = near.foreground.shape
-    there = near.crop.paste(np.ones((8, 8), np.float32), height, width) > 0.5
+    share = near.crop.paste(rim_ramp(64), height, width)
+    foreground = share * near.foreground + (1 - share) * far.foreground
+    on = foreground > 0.5
+    weights = [part * (each.foreground > 0.5) for part, each in ((share, near), (1 - share, far))]  # off its subject a look says nothing
+    weights = [part * on / np.maximum(sum(weights), 1e-6) for part in weights]
 
     def join(a: Array, b: Array) -> Array:
-        return np.where(there if a.ndim == 2 else there[..., None], a, b)
+        return weights[0][..., None] * a + weights[1][..., None] * b
 
+    normals = join(near.normals, far.normals)
     return Prediction(
-        normals=join(near.normals, far.normals),
-        foreground=join(near.foreground, far.foreground),
+        normals=normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6) * (weights[0] + weights[1] > 0)[..., None],
+        foreground=foreground,
         coordinates=join(near.coordinates, far.coordinates),
-        confidence=join(near.confidence, 0.5 * far.confidence),
+        confidence=weights[0] * near.confidence + weights[1] * 0.5 * far.confidence,
         crop=near.crop,
     )
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, whole_photo
+from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.predict import Estimator, forward, predict_normals
 from avatar_kit.types import Array, InputError
 
@@ -60,7 +60,7 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     wide = crop.larger(WIDE)
     maps = forward(net, [each.cut(image, net.crop_px) for each in (crop, wide)], flips=True)
     near, far = (each.paste(torch.sigmoid(maps.foreground[row]).numpy(), height, width) for row, each in enumerate((crop, wide)))
-    inside = crop.paste(_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
+    inside = crop.paste(rim_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
     probability = inside * near + (1 - inside) * far
     refined = guided_filter(image, probability, max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
     mask = refined > 0.5
@@ -98,12 +98,6 @@ def guided_filter(image: Array, values: Array, radius: int, eps: float) -> Array
     a = (mean(guide * values) - mean_guide * mean_values) / (mean(guide * guide) - mean_guide**2 + eps)
     b = mean_values - a * mean_guide
     return mean(a) * guide + mean(b)
-
-
-def _ramp(size: int) -> Array:
-    """1 in the middle of a square, falling to 0 at its rim over an eighth of its side."""
-    axis = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (size / 8), 0, 1)
-    return np.minimum(axis[:, None], axis[None]).astype(np.float32)
 
 
 def head_px(crop: Crop) -> float:

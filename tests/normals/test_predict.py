@@ -14,7 +14,7 @@ from sphere_pairs import BallNet, sphere_pair
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import HEAD_SHARE, WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
 from avatar_kit.normals.pose import head_pose
-from avatar_kit.normals.predict import check_frame, mirrored, predict_normals, predict_photos, predict_scene, preview
+from avatar_kit.normals.predict import Prediction, _joined, check_frame, mirrored, predict_normals, predict_photos, predict_scene, preview
 from avatar_kit.scene.cameras import orbit_camera, resized
 from avatar_kit.scene.photo_file import read_mask, read_photo
 from avatar_kit.types import Array, Camera, InputError, Photo, Scene
@@ -263,3 +263,27 @@ def test_the_wider_look_costs_nothing_where_it_is_not_asked_for(monkeypatch: pyt
     assert near.larger(WIDE) not in made
     predict_normals(image, BallNet(), mask, wide=True)
     assert near.larger(WIDE) in made
+
+
+def test_two_looks_that_disagree_go_over_into_each_other() -> None:
+    """Of two maps that are 40 degrees apart, the closer one's in the middle of its crop, the wider one's outside, no jump between them."""
+    half = np.radians(20)
+    crop, subject = Crop(16, 16, 64), np.zeros((96, 96), bool)
+    subject[8:88, 30:60] = True
+
+    def look(angle: float, there: Array) -> Prediction:
+        on = (subject & there).astype(np.float32)
+        normals = on[..., None] * np.array([0.0, np.sin(angle), -np.cos(angle)])
+        return Prediction(normals, on, on[..., None] * np.ones(3) * angle, on, crop)
+
+    inside = np.zeros((96, 96), bool)
+    inside[16:80, 16:80] = True
+    joined = _joined(look(-half, inside), look(half, np.ones_like(inside)))
+    tilt = np.degrees(np.arctan2(joined.normals[..., 1], -joined.normals[..., 2]))
+    assert np.array_equal(joined.mask, subject)
+    np.testing.assert_allclose(np.linalg.norm(joined.normals, axis=-1), subject, atol=1e-5)
+    assert tilt[48, 45] == pytest.approx(-20, abs=0.1)
+    assert tilt[82, 45] == pytest.approx(20, abs=0.1)
+    assert np.abs(np.diff(tilt[8:88, 45])).max() < 9
+    np.testing.assert_allclose(joined.coordinates[[48, 82], 45, 0], [-half, half], atol=1e-3)
+    np.testing.assert_allclose(joined.confidence[[48, 82], 45], [1.0, 0.5], atol=1e-3)
