@@ -118,10 +118,12 @@ class FitConfig:
 class PatchesConfig:
     """Photoconsistency between photos: patches of one compared with the others; not in the paper."""
 
-    weight: float = 0.3  # of 1 - normalised cross-correlation; 0: none
+    weight: float = (
+        0.3  # of 1 - normalised cross-correlation, where normals are certain, and twice that where there are none; 0: no patches
+    )
     outlier: float = 0.3  # ... from which on pairs lose their say at the end of the fit, highlights for one; in inverse proportion before
     image_size: int = 512  # longer side to which photos are shrunk
-    wide_octaves: int = 2  # pairs count as far as they correlate in photos halved so often, too; 0: all count alike
+    wide_octaves: int = 1  # pairs count as far as they correlate in photos halved so often, too; 0: all count alike
     half_width: int = 2  # pixels: patches are 5 x 5
     pairs: int = 600  # of a hit and another photo, per step, at most
     noise: float = 0.005  # of grey values: patches with less contrast have no say
@@ -146,7 +148,7 @@ class CamerasConfig:
     translation_std: float = 0.1  # units, at the head
     learning_rate: float = 1e-3  # during the fit, radians and units
     steps_factor: float = 1.8  # of fit.steps, where cameras are refined: they are slower to settle than a head
-    match_steps: int = 4  # that the start goes on, with points that two photos both show; 0: none
+    match_steps: int = 6  # that the start goes on with cameras free, tied by points that two photos both show; 0: free at once, no points
     match_count: float = 300.0  # independent observations that they amount to, per scene
     match_std: float = 0.0075  # units, at the head
     match_width: float = 0.01  # of the robust weight, units
@@ -261,10 +263,10 @@ PRESETS: dict[str, Config] = {
 
 
 PLAIN_PRESETS = {
-    "fast": dataclasses.replace(PRESETS["fast"], cameras=PLAIN_CAMERAS, patches=PatchesConfig(weight=0.6, wide_octaves=1)),
+    "fast": dataclasses.replace(PRESETS["fast"], cameras=PLAIN_CAMERAS),
     "paper": dataclasses.replace(PRESETS["paper"], cameras=PLAIN_CAMERAS),
 }
-"""For plain photos, whose cameras patches have to find: what the user sets is set on top of these."""
+"""For plain photos, whose cameras are estimated: what the user sets is set on top of these."""
 
 WITHOUT_PRIOR = ("start.steps=0", "silhouette.pose_learning_rate=0", "fit.free_decoder_at=0", "fit.learning_rate_decoder=0.001")
 """Of a fit that starts from a sphere: nothing but the alignment knows where the head is, and all of the field is free."""

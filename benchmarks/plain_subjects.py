@@ -130,12 +130,10 @@ def refined(plain: PlainScene, prior: Any) -> dict[str, Array]:
     from avatar_kit.recon.align import align
     from avatar_kit.recon.matches import tied_start
     from avatar_kit.recon.rays import RayBank
-    from avatar_kit.recon.start import solve_start
 
     config = PLAIN_PRESETS["fast"]
     bank = RayBank(plain.scene, config.fit.image_size, torch.device("cpu"))
-    start = solve_start(bank, prior, align(plain.scene, prior.mean_sdf), config.start, config.rays, config.cameras)
-    start = tied_start(start, plain.scene, bank, prior, config)
+    start = tied_start(plain.scene, bank, prior, align(plain.scene, prior.mean_sdf), config)
     motions = start.cameras if start.cameras is not None else np.tile(np.eye(4), (len(plain.understood), 1, 1))
     head = rotation_of(start.head_from_world)
     found = zip(motions, plain.understood, strict=True)

@@ -148,7 +148,7 @@ def fit(
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
         if "patch" in terms:
-            loss = loss + config.patches.weight * terms["patch"]
+            loss = loss + (2.0 - bank.trust) * config.patches.weight * terms["patch"]
         if settings.smooth_weight > 0:
             terms["smooth"] = sum((nodes.roughness() for nodes in fine), torch.zeros((), device=device))
             loss = loss + settings.smooth_weight * terms["smooth"]

@@ -1,4 +1,4 @@
-"""The start again with points that two photos both show: they tie cameras together that are to be refined.
+"""The start of a fit whose cameras are refined: points that two photos both show tie them together.
 
 Predicted coordinates turn the head of each photo by some degrees too much or too little, and outlines and normals leave relief
 and angle to trade. Found on the surface that the start has (`photos.match`), a spot's place in two photos is known to a
@@ -32,25 +32,28 @@ _MEETS = 0.02  # units: spots whose rays pass the head's surface this near to on
 _APART_DEG = 75.0  # photos further apart show too little of the same
 
 
-def tied_start(start: Start, scene: Scene, bank: RayBank, prior: HeadPrior, config: Config) -> Start:
-    """A better start where cameras are refined and photos share points; else the same.
+def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, config: Config) -> Start:
+    """Pose and latent with the cameras held; then, where cameras are refined, all of them together with what photos share. Without that,
+    outlines and normals would move them, and hair that no head of the prior has with them.
 
     Args:
-        start: of `solve_start`.
         scene: the photos that `bank` was made of.
+        rough: similarity head_from_world (4, 4), as `solve_start` begins with.
 
     Raises:
         InputError: as `solve_start`.
     """
-    if start.cameras is None or config.cameras.match_steps == 0:
-        return start
+    cameras = config.cameras
+    if not cameras.refine or bank.photos < 2 or cameras.match_steps == 0:
+        return solve_start(bank, prior, rough, config.start, config.rays, cameras)
+    start = solve_start(bank, prior, rough, config.start, config.rays)
+    start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
     shared = shared_points(scene, head, start, config.rays)
-    if shared is None:
+    more = None if shared is None else functools.partial(match_residuals, *shared, cameras, config.rays)
+    start = solve_start(bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras, more=more)
+    if shared is None or more is None:
         return start
-    more = functools.partial(match_residuals, *shared, config.cameras, config.rays)
-    settings = replace(config.start, steps=config.cameras.match_steps)
-    start = solve_start(bank, prior, start, settings, config.rays, config.cameras, more=more)
     head.move(start)
     meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
     return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it

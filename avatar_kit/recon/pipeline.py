@@ -29,7 +29,6 @@ from avatar_kit.recon.matches import tied_start
 from avatar_kit.recon.meshing import head_meshes
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.rays import RayBank
-from avatar_kit.recon.start import solve_start
 from avatar_kit.types import Array, Mesh, Scene
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def reconstruct(
     normals = _origin_of_normals(scene)
     rough, located = place(scene, (prior if prior.knows_heads else load_prior("default", device)).mean_sdf)
     bank = RayBank(scene, config.fit.image_size, torch.device(device), located=located)
-    start = tied_start(solve_start(bank, prior, rough, config.start, config.rays, config.cameras), scene, bank, prior, config)
+    start = tied_start(scene, bank, prior, rough, config)
     spent["align"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("fit")

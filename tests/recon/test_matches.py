@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def starts(scene: Scene) -> tuple[Start, Start]:
     """Without what photos share, and with it."""
     prior, bank = load_prior(), RayBank(scene, CONFIG.fit.image_size, CPU, located=True)
     start = solve_start(bank, prior, HEAD_FROM_WORLD, CONFIG.start, CONFIG.rays, CONFIG.cameras)
-    return start, tied_start(start, scene, bank, prior, CONFIG)
+    return start, tied_start(scene, bank, prior, HEAD_FROM_WORLD, CONFIG)
 
 
 def test_a_painted_head_puts_cameras_right_that_outlines_leave_wrong() -> None:
@@ -99,9 +100,25 @@ def test_photos_of_other_paint_bring_nothing_together() -> None:
     assert after.shared is None or after.shared < 0.25
 
 
-def test_photos_that_share_nothing_keep_their_start() -> None:
-    before, after = starts(photograph(painted=False))
-    assert after is before
+def test_photos_that_share_nothing_have_their_cameras_moved_by_outlines() -> None:
+    scene = photograph(painted=False)
+    before, after = starts(scene)
+    assert after.shared is None
+    np.testing.assert_allclose(off_deg(after, scene), off_deg(before, scene), atol=0.5)
+
+
+def test_cameras_that_are_not_to_be_refined_stay_and_none_are_tied_without_steps() -> None:
+    scene, prior = photograph(painted=True), load_prior()
+    bank = RayBank(scene, CONFIG.fit.image_size, CPU, located=True)
+
+    def start(**settings: Any) -> Start:
+        config = dataclasses.replace(CONFIG, cameras=dataclasses.replace(CONFIG.cameras, **settings))
+        return tied_start(scene, bank, prior, HEAD_FROM_WORLD, config)
+
+    assert start(refine=False).cameras is None
+    untied = start(match_steps=0)
+    assert untied.shared is None
+    assert off_deg(untied, scene).mean() > 2.5
 
 
 def test_matches_are_on_both_rays_of_the_true_cameras() -> None:
