@@ -118,9 +118,7 @@ class FitConfig:
 class PatchesConfig:
     """Photoconsistency between photos: patches of one compared with the others; not in the paper."""
 
-    weight: float = (
-        0.3  # of 1 - normalised cross-correlation, where normals are certain, and twice that where there are none; 0: no patches
-    )
+    weight: float = 0.3  # of 1 - normalised cross-correlation where normals are certain, twice that where there are none; 0: no patches
     outlier: float = 0.3  # ... from which on pairs lose their say at the end of the fit, highlights for one; in inverse proportion before
     image_size: int = 512  # longer side to which photos are shrunk
     wide_octaves: int = 1  # pairs count as far as they correlate in photos halved so often, too; 0: all count alike

@@ -34,7 +34,7 @@ _init_quietly()
 
 _WORTH_THREADS = 1 << 14  # rows; less is done before a thread has woken
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 FLOATS = {torch.float32: wp.float32, torch.float64: wp.float64}
 
 
@@ -65,13 +65,13 @@ def in_parts(work: Callable[[slice], None], count: int, device: torch.device) ->
     list(_threads(threads).map(work, map(slice, starts, starts[1:])))
 
 
-def beside(work: Callable[[], Result], device: str) -> Future[Result]:
+def beside(work: Callable[[], _Result], device: str) -> Future[_Result]:
     """The result of `work` to come: on a CPU from a thread of its own, which pays where either side leaves Python's lock, as Warp does;
     on a GPU it is there at once.
     """
     if device == "cpu":
         return _threads(1).submit(work)
-    done: Future[Result] = Future()
+    done: Future[_Result] = Future()
     done.set_result(work())
     return done
 

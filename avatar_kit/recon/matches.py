@@ -50,10 +50,11 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
     shared = shared_points(scene, head, start, config.rays)
-    more = None if shared is None else functools.partial(match_residuals, *shared, cameras, config.rays)
-    start = solve_start(bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras, more=more)
-    if shared is None or more is None:
-        return start
+    go_on = functools.partial(solve_start, bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras)
+    if shared is None:
+        return go_on()
+    more = functools.partial(match_residuals, *shared, cameras, config.rays)
+    start = go_on(more=more)
     head.move(start)
     meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
     return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it
