@@ -166,7 +166,8 @@ class MeshConfig:
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
     sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
-    refine: bool = True  # halve the triangles that a photo sees, their new vertices on the field's zero level
+    relief: float = 0.015  # units: reach of the relief that the photos' normals give the mesh; 0: the field's zero level as it is
+    refine: bool = True  # halve the triangles that a photo sees
     refine_face: bool = True  # ... and those of the face again, at edges' middles: vertices 0.4 mm apart at a resolution of 256
 
 

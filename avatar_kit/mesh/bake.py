@@ -9,12 +9,13 @@ import torch
 from scipy import ndimage
 
 from avatar_kit.kernels.mesh_queries import NO_HIT, Hits, MeshQueries
-from avatar_kit.mesh.paint import PhotoPaint
+from avatar_kit.mesh.paint import shown_colors
+from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.render.renderer import interpolated, vertex_normals
 from avatar_kit.types import Array, Mesh, Texture
 
 
-def bake(mesh: Mesh, paint: PhotoPaint, size: int) -> Mesh:
+def bake(mesh: Mesh, views: PhotoViews, size: int) -> Mesh:
     """The mesh with a texture of `size` x `size` texels.
 
     Args:
@@ -30,7 +31,7 @@ def bake(mesh: Mesh, paint: PhotoPaint, size: int) -> Mesh:
     corners, weights = mesh.faces[hits.face.numpy()[on]], hits.barycentric.numpy()[on]
     points, normals, base = (interpolated(values, corners, weights) for values in (mesh.vertices, vertex_normals(mesh), mesh.colors))
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    colors, certainty = paint.at(points, normals)
+    colors, certainty = shown_colors(views, points, normals)
     image = np.zeros((size * size, 3), np.float32)
     image[on] = np.clip(base + certainty[:, None] * (colors - base), 0, 1)
     texture = Texture(_spread(image.reshape(size, size, 3), on.reshape(size, size)), mesh.texture.uv)

@@ -1,18 +1,16 @@
-"""Finer triangles where the photos see the surface, with their new vertices on the field's zero level."""
+"""Finer triangles where the photos see the surface, as round as it is."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from avatar_kit.field.head_field import HeadField
+from avatar_kit.render.renderer import vertex_normals
 from avatar_kit.types import Array, Mesh
 
 
 def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
     """Split every edge of the `chosen` faces (F,) bool at its middle; their neighbours are split to fit, so that a
-    closed mesh stays closed. Colours are dropped.
+    closed mesh stays closed; the new vertices lie where a surface with the mesh's normals would pass. Colours are dropped.
 
     Returns:
         the mesh, whose first V vertices are the old ones, and the indices of the new vertices.
@@ -40,8 +38,16 @@ def subdivide(mesh: Mesh, chosen: Array) -> tuple[Mesh, Array]:
         faces += _triangles(corners[two][:, order], middle[two][:, order], pattern)
     three = halves == 3
     faces += _triangles(corners[three], middle[three], [("c0", "m0", "m2"), ("m0", "c1", "m1"), ("m1", "c2", "m2"), ("m0", "m1", "m2")])
-    vertices = np.concatenate([mesh.vertices, (mesh.vertices[a] + mesh.vertices[b]) / 2.0])
+    normals = vertex_normals(mesh)
+    vertices = np.concatenate([mesh.vertices, _middles(mesh.vertices[a], mesh.vertices[b], normals[a], normals[b])])
     return Mesh(vertices, np.concatenate(faces).astype(np.int32)), np.arange(count, len(vertices))
+
+
+def _middles(a: Array, b: Array, normal_a: Array, normal_b: Array) -> Array:
+    """Middles (N, 3) of the cubic curves from points `a` to `b` that leave both at right angles to their unit normals."""
+    across = b - a
+    bend = np.einsum("nc,nc->n", across, normal_a)[:, None] * normal_a - np.einsum("nc,nc->n", across, normal_b)[:, None] * normal_b
+    return (a + b) / 2.0 - bend / 8.0
 
 
 def _edges(faces: Array) -> list[tuple[Array, Array]]:
@@ -53,18 +59,3 @@ def _edges(faces: Array) -> list[tuple[Array, Array]]:
 def _triangles(corners: Array, middles: Array, pattern: list[tuple[str, str, str]]) -> list[Array]:
     tables = {"c": corners, "m": middles}
     return [np.stack([tables[name[0]][:, int(name[1])] for name in triangle], axis=1) for triangle in pattern]
-
-
-@torch.no_grad()
-def onto_surface(points: Array, normals: Array, field: HeadField, latent: Tensor, *, reach: float, chunk: int = 8192) -> Array:
-    """Move `points` (N, 3), head frame, along their unit `normals` (N, 3) to the field's zero level.
-
-    One step of -d, at most `reach` units: from the middle of an edge the way is a hundredth of the edge, so that a
-    slope of the field other than 1 does not matter and its gradient need not be evaluated.
-    """
-    if len(points) == 0:
-        return points
-    condition = field.condition(latent[None])
-    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).to(latent.device).split(chunk)
-    distance = [field(part, condition) for part in parts]
-    return points - torch.cat(distance).clamp(-reach, reach).cpu().numpy()[:, None] * normals

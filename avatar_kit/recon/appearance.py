@@ -10,38 +10,37 @@ from scipy.spatial import KDTree
 from avatar_kit.config import TextureConfig
 from avatar_kit.kernels.runtime import beside
 from avatar_kit.mesh.bake import bake
-from avatar_kit.mesh.paint import PhotoPaint, continued
+from avatar_kit.mesh.paint import continued, shown_colors
+from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.unwrap import simplify, unwrap
+from avatar_kit.recon.meshing import HeadMeshes
 from avatar_kit.render.renderer import Renderer, interpolated, vertex_normals
-from avatar_kit.types import Array, Mesh, Scene
+from avatar_kit.types import Array, Mesh
 
 _NEIGHBOURS = 4  # vertices of the lighter mesh that a vertex between them takes after
 
 
-def painted(coarse: Mesh, fine: Mesh, scene: Scene, config: TextureConfig, device: str) -> tuple[Mesh, Renderer, Mesh]:
-    """The `fine` mesh with colours, what shows its shape, and the avatar: a lighter mesh with a texture, or without `config.size` the
-    fine mesh again.
-
-    Args:
-        coarse: the same surface of fewer triangles, which is what hides things; all in the scene's world.
-    """
+def painted(meshes: HeadMeshes, config: TextureConfig, device: str) -> tuple[Mesh, Renderer, Mesh]:
+    """The fine mesh with colours, what shows its shape, and the avatar: a lighter mesh with a texture, or without `config.size` the
+    fine mesh again."""
+    coarse, fine, views = meshes
 
     def prepare() -> tuple[Renderer, Array]:  # of a million triangles
         renderer = Renderer(fine, device=device)
         return renderer, renderer.vertex_normals
 
     prepared = beside(prepare, device)
-    light, paint = simplify(coarse, config.faces), PhotoPaint(scene.photos, Renderer(coarse, device=device))
-    light = replace(light, colors=continued(light, *paint.at(light.vertices, vertex_normals(light))))
+    light = simplify(coarse, config.faces)
+    light = replace(light, colors=continued(light, *shown_colors(views, light.vertices, vertex_normals(light))))
     renderer, normals = prepared.result()
-    fine = replace(fine, colors=_colors(fine.vertices, normals, light, paint))
-    return fine, renderer, bake(unwrap(light, config.size), paint, config.size) if config.size else fine
+    fine = replace(fine, colors=_colors(fine.vertices, normals, light, views))
+    return fine, renderer, bake(unwrap(light, config.size), views, config.size) if config.size else fine
 
 
-def _colors(points: Array, normals: Array, light: Mesh, paint: PhotoPaint) -> Array:
+def _colors(points: Array, normals: Array, light: Mesh, views: PhotoViews) -> Array:
     """sRGB (N, 3) of surface points with normals, (N, 3), where photos are not certain those of a lighter mesh around them."""
     assert light.colors is not None
-    colors, certainty = paint.at(points, normals)
+    colors, certainty = shown_colors(views, points, normals)
     unsure = np.flatnonzero(certainty < 1)
     distance, nearest = KDTree(light.vertices).query(points[unsure], k=_NEIGHBOURS, workers=-1)
     weights = 1 / np.maximum(distance, 1e-12) ** 2

@@ -1,8 +1,9 @@
-"""The fitted head as meshes: as extracted, and with finer triangles where photos and faces ask for them."""
+"""The fitted head as meshes: with the relief that normals show, and with finer triangles where photos and faces ask for them."""
 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,32 +14,55 @@ from avatar_kit.config import Config
 from avatar_kit.conventions import BOX_MAX, BOX_MIN, CANONICAL_LANDMARKS, scale_of, transform_points
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
-from avatar_kit.mesh.refine import onto_surface, subdivide
+from avatar_kit.mesh.photo_views import PhotoViews
+from avatar_kit.mesh.refine import subdivide
+from avatar_kit.mesh.relief import photo_normals, relief
 from avatar_kit.recon.fit import FittedHead
 from avatar_kit.recon.rays import shrink
-from avatar_kit.render.renderer import vertex_normals
-from avatar_kit.render.visibility import visible_vertices
+from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.types import Array, InputError, Mesh, Scene
 
+_RELIEFS = 2  # of the coarse mesh: where its normals are far off, once goes but part of the way
 _FACE_RADIUS = 0.5  # units around the nose tip
 _SEEN_PX = 160  # longer side of a photo: its pixels lie 3 mm apart on a head that fills it, half a cell of the grid that says what is seen
 _SEEN_NEAR, _SEEN_FAR = 3.0, 5.0  # such cells from what a photo shows: seen up to the one, unseen from the other
 _SEEN_SEARCH = 64, 8  # samples along the photos' rays, coarse and fine
 
 
-def head_meshes(fitted: FittedHead, scene: Scene, config: Config) -> tuple[Mesh, Mesh]:
-    """Two meshes of one surface in the scene's world: as extracted, and refined.
+class HeadMeshes(NamedTuple):
+    """One surface, in the scene's world: of few triangles, of more where the photos show it, and what they show of it."""
+
+    coarse: Mesh
+    fine: Mesh
+    views: PhotoViews
+
+
+def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = "cpu") -> HeadMeshes:
+    """The fitted surface as meshes, with the relief that the photos' normals show.
 
     Raises:
         InputError: the field has no inside.
     """
     seen = functools.partial(seen_share, scene=scene, head_from_world=fitted.head_from_world)
-    coarse = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen)
-    if len(coarse.faces) == 0:
+    mesh = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen)
+    if len(mesh.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
-    fine = refined_where_seen(coarse, fitted, scene, config)
-    world_from_head = np.linalg.inv(fitted.head_from_world)
-    return coarse.transformed(world_from_head), fine.transformed(world_from_head)
+    coarse = mesh.transformed(np.linalg.inv(fitted.head_from_world))
+    views = PhotoViews(scene.photos, Renderer(coarse, device=device))
+    for _ in range(_RELIEFS):
+        coarse = _relieved(coarse, views, fitted, config)
+    fine = refined_where_seen(coarse, views, fitted, config)
+    return HeadMeshes(Mesh(fine.vertices[: len(coarse.vertices)], coarse.faces), fine, views)
+
+
+def _relieved(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:
+    """With the relief that normals show, if any do; the cut at the bottom stays flat."""
+    if config.mesh.relief == 0 or not views.has_normals:
+        return mesh
+    own = vertex_normals(mesh)
+    reach = config.mesh.relief / scale_of(fitted.head_from_world)
+    held = _near_cut(mesh.vertices, fitted, 4.0 / config.mesh.resolution)
+    return relief(mesh, own, *photo_normals(views, mesh.vertices, own), reach=reach, held=held)
 
 
 def seen_share(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor:
@@ -67,22 +91,23 @@ def seen_share(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor:
     return torch.from_numpy(share).to(sdf)
 
 
-def refined_where_seen(mesh: Mesh, fitted: FittedHead, scene: Scene, config: Config) -> Mesh:
-    """An extracted mesh, head frame, with finer triangles where the photos see it; its vertices come first."""
+def refined_where_seen(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:
+    """A mesh of the fitted surface, in the photos' world, with finer triangles where they see it; its vertices come first."""
     if not config.mesh.refine:
         return mesh
     cell = 2.0 / config.mesh.resolution
-    world_from_head = np.linalg.inv(fitted.head_from_world)
-    cameras = tuple(photo.camera for photo in scene.photos)
-    seen = visible_vertices(mesh.transformed(world_from_head), cameras, tolerance=cell * scale_of(world_from_head))
-    chosen = seen & (mesh.vertices[:, 1] > fitted.lowest_seen + cell)  # the cut stays flat
+    chosen = views.see(mesh.vertices) & ~_near_cut(mesh.vertices, fitted, cell)
     mesh, new = subdivide(mesh, _all_corners(chosen, mesh))
-    mesh.vertices[new] = onto_surface(mesh.vertices[new], vertex_normals(mesh)[new], fitted.field, fitted.latent, reach=cell)
+    mesh = _relieved(mesh, views, fitted, config)
     if not config.mesh.refine_face:
         return mesh
-    # Edges are half a cell long by now: their middles lie 3 micrometres from the surface, 0.03 mm for one in a hundred
-    chosen = np.concatenate([chosen, np.ones(len(new), bool)]) & _on_face(mesh.vertices)
+    chosen = np.concatenate([chosen, np.ones(len(new), bool)]) & _on_face(transform_points(fitted.head_from_world, mesh.vertices))
     return subdivide(mesh, _all_corners(chosen, mesh))[0]
+
+
+def _near_cut(points: Array, fitted: FittedHead, distance: float) -> Array:
+    """Which points (N, 3) of the world lie below the lowest that photos see, or at most `distance` units above it."""
+    return transform_points(fitted.head_from_world, points)[:, 1] <= fitted.lowest_seen + distance
 
 
 def _all_corners(chosen: Array, mesh: Mesh) -> Array:

@@ -150,11 +150,11 @@ def reconstruct(
     scene = with_refined_cameras(scene, fitted)
     clock = time.perf_counter()
     begin("mesh")
-    coarse, shape = head_meshes(fitted, scene, config)
+    meshes = head_meshes(fitted, scene, config, device)
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
-    mesh, renderer, avatar = painted(coarse, shape, scene, config.texture, device)
+    mesh, renderer, avatar = painted(meshes, config.texture, device)
     agreement = agreements(avatar, fitted, scene, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())

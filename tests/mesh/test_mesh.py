@@ -14,7 +14,7 @@ from avatar_kit.field.on_grid import narrow_band, sdf_on_grid
 from avatar_kit.heads.surgery import without_unused
 from avatar_kit.mesh.extraction import extract, largest_component
 from avatar_kit.mesh.files import read_mesh, write_mesh, write_obj
-from avatar_kit.mesh.refine import onto_surface, subdivide
+from avatar_kit.mesh.refine import subdivide
 from avatar_kit.mesh.topology import Topology, topology
 from avatar_kit.score.protocols import is_watertight
 from avatar_kit.types import InputError, Mesh, concatenate
@@ -94,7 +94,7 @@ def test_floaters_are_dropped(sphere: Mesh) -> None:
     np.testing.assert_allclose(kept.vertices, sphere.vertices)
 
 
-def test_subdivision_keeps_a_closed_mesh_closed_and_its_volume(sphere: Mesh, rng: np.random.Generator) -> None:
+def test_subdivision_keeps_a_closed_mesh_closed_and_makes_it_rounder(sphere: Mesh, rng: np.random.Generator) -> None:
     chosen = rng.random(len(sphere.faces)) < 0.3
     finer, new = subdivide(sphere, chosen)
     assert is_watertight(finer)
@@ -105,7 +105,8 @@ def test_subdivision_keeps_a_closed_mesh_closed_and_its_volume(sphere: Mesh, rng
         a, b, c = np.moveaxis(mesh.vertices[mesh.faces], 1, 0)
         return float((a * np.cross(b, c)).sum() / 6)
 
-    assert volume(finer) == pytest.approx(volume(sphere), rel=1e-9)
+    ball = 4 / 3 * np.pi * np.linalg.norm(sphere.vertices[0]) ** 3
+    assert volume(sphere) < volume(finer) < ball
     all_split, _ = subdivide(sphere, np.ones(len(sphere.faces), bool))
     assert len(all_split.faces) == 4 * len(sphere.faces)
     none_split, new = subdivide(sphere, np.zeros(len(sphere.faces), bool))
@@ -113,12 +114,13 @@ def test_subdivision_keeps_a_closed_mesh_closed_and_its_volume(sphere: Mesh, rng
     assert len(new) == 0
 
 
-def test_new_vertices_land_on_the_surface(rng: np.random.Generator) -> None:
-    points = rng.normal(size=(50, 3))
-    points *= rng.uniform(0.49, 0.51, (50, 1)) / np.linalg.norm(points, axis=1, keepdims=True)
-    normals = points / np.linalg.norm(points, axis=1, keepdims=True)
-    moved = onto_surface(points, normals, Ball(0.5), LATENT, reach=0.02)
-    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 0.5, atol=1e-6)
+def test_new_vertices_lie_where_the_surface_is_round(sphere: Mesh) -> None:
+    """In the middle of an edge of a sphere's mesh the gap is its sagitta; that of the curve is of fourth order in the edge."""
+    finer, new = subdivide(sphere, np.ones(len(sphere.faces), bool))
+    radius = np.linalg.norm(sphere.vertices[0])
+    edge = np.linalg.norm(sphere.vertices[sphere.faces[:, 0]] - sphere.vertices[sphere.faces[:, 1]], axis=1).max()
+    sagitta = edge**2 / (8 * radius)
+    assert np.abs(np.linalg.norm(finer.vertices[new], axis=1) - radius).max() < 0.2 * sagitta
 
 
 def test_files_keep_order_unit_and_colours(tmp_path: Path, sphere: Mesh, rng: np.random.Generator) -> None:

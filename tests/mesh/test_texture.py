@@ -14,7 +14,8 @@ from conftest import as_mesh
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.bake import bake
 from avatar_kit.mesh.files import read_mesh, write_mesh
-from avatar_kit.mesh.paint import PhotoPaint, continued
+from avatar_kit.mesh.paint import continued, shown_colors
+from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.unwrap import simplify, unwrap, without_short_edges
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.scene.cameras import orbit_camera
@@ -96,7 +97,7 @@ def test_normals_do_not_break_at_seams(flat: Mesh) -> None:
 
 def test_a_baked_ball_looks_like_its_photos_from_between_them(ball: Mesh, flat: Mesh) -> None:
     photos = tuple(photograph(ball, camera_at(yaw)) for yaw in (-30, 30))
-    baked = Renderer(bake(flat, PhotoPaint(photos, Renderer(ball)), 512))
+    baked = Renderer(bake(flat, PhotoViews(photos, Renderer(ball)), 512))
     for yaw in (-30, 0, 20):
         seen = baked.render(camera_at(yaw))
         assert seen.colors is not None
@@ -115,7 +116,7 @@ def test_what_hides_something_is_not_painted_on_it(ball: Mesh) -> None:
     camera = camera_at(0)
     seen = Renderer(both).render(camera)
     red = np.where((seen.face >= len(ball.faces))[..., None], (1.0, 0, 0), (0, 0, 1.0)).astype(np.float32)
-    baked = bake(unwrap(both, 512), PhotoPaint((Photo(red, seen.mask, camera),), Renderer(both)), 512)
+    baked = bake(unwrap(both, 512), PhotoViews((Photo(red, seen.mask, camera),), Renderer(both)), 512)
     shown = Renderer(baked).render(orbit_camera(yaw_deg=40, pitch_deg=10, distance=3, target=np.zeros(3), focal_px=420, size=192))
     assert shown.colors is not None
     big = shown.mask & (np.linalg.norm(shown.points, axis=-1) < 0.51)
@@ -151,7 +152,7 @@ def test_colours_go_over_into_each_other_where_nothing_is_certain() -> None:
 def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
     photos = tuple(photograph(ball, camera_at(yaw)) for yaw in (-30, 30))
     outward = ball.vertices / 0.5
-    colors, certainty = PhotoPaint(photos, Renderer(ball)).at(ball.vertices, outward)
+    colors, certainty = shown_colors(PhotoViews(photos, Renderer(ball)), ball.vertices, outward)
     sure = certainty > 0.9
     assert np.abs(colors - paint(ball.vertices))[sure].max() < 0.05
     towards = np.stack([photo.camera.centre / 3.0 for photo in photos])
@@ -162,11 +163,11 @@ def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
 
 def test_texture_needs_uv_and_colours(ball: Mesh) -> None:
     with pytest.raises(ValueError, match="unwrap"):
-        bake(ball, PhotoPaint((), Renderer(ball)), 64)
+        bake(ball, PhotoViews((), Renderer(ball)), 64)
 
 
 def test_a_textured_mesh_comes_back_from_its_file(flat: Mesh, ball: Mesh, tmp_path: Path) -> None:
-    baked = bake(flat, PhotoPaint((photograph(ball, camera_at(0)),), Renderer(ball)), 256)
+    baked = bake(flat, PhotoViews((photograph(ball, camera_at(0)),), Renderer(ball)), 256)
     write_mesh(tmp_path / "ball.glb", baked)
     back = read_mesh(tmp_path / "ball.glb")
     assert back.texture is not None
