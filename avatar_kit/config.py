@@ -254,6 +254,7 @@ PRESETS: dict[str, Config] = {
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
         patches=PatchesConfig(weight=0.0),
+        mesh=MeshConfig(relief=0.0),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
         ),

@@ -31,7 +31,7 @@ class Variant(NamedTuple):
         fitting: settings of the fit that differ.
         normals: whether normal maps are used.
         reported: the paper's face errors in mm, on H3DS, one per number of views; none where the paper has no such row.
-        patches: whether photos are compared with one another, which the paper does not.
+        beyond: with what the paper does not have, patches between photos and relief from normals.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Variant(NamedTuple):
     fitting: tuple[str, ...]
     normals: bool
     reported: tuple[float, ...]
-    patches: bool = False
+    beyond: bool = False
 
     @property
     def place(self) -> str:
         """Name of the row's folder."""
-        return self.prior + ("" if self.normals else "_without_normals") + ("_with_patches" if self.patches else "")
+        return self.prior + ("" if self.normals else "_without_normals") + ("_beyond" if self.beyond else "")
 
     def fit_config(self, base: Config) -> Config:
         """The settings of the row's fits."""
-        return override(base, self.fitting if self.patches else ("patches.weight=0", *self.fitting))
+        return override(base, self.fitting if self.beyond else ("patches.weight=0", "mesh.relief=0", *self.fitting))
 
 
 class Ablation(NamedTuple):
@@ -72,8 +72,8 @@ ABLATIONS = {
             Variant("Ours w/o grid (8 layers)", "no_grid_8", ("field.levels=", "field.layers=8"), _FREE, True, (1.46, 1.34)),
             Variant("Ours w/ single grid", "single_grid", ("field.levels=4",), (), True, (1.39, 1.27)),
             _OURS._replace(reported=_OURS.reported[1:]),
-            Variant("... and patches between photos, w/o normals", "ours", (), (), False, (), patches=True),
-            Variant("... and patches between photos", "ours", (), (), True, (), patches=True),
+            Variant("... and patches between photos, w/o normals", "ours", (), (), False, (), beyond=True),
+            Variant("... and patches between photos and relief", "ours", (), (), True, (), beyond=True),
         ),
     ),
     "2": Ablation(

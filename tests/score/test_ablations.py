@@ -32,8 +32,9 @@ def test_all_rows_settings_exist() -> None:
     assert found["Ours"] == base
     for ablation in ABLATIONS.values():
         for variant in ablation.variants:
-            assert (variant.fit_config(base).patches.weight > 0) == variant.patches  # the paper's rows are the paper's
-            assert len(variant.reported) == (0 if variant.patches else len(ablation.views))
+            fitted = variant.fit_config(base)
+            assert (fitted.patches.weight > 0) == (fitted.mesh.relief > 0) == variant.beyond  # the paper's rows are the paper's
+            assert len(variant.reported) == (0 if variant.beyond else len(ablation.views))
         assert len({variant.place for variant in ablation.variants}) == len(ablation.variants)
 
 
