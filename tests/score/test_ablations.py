@@ -45,7 +45,7 @@ def test_mean_and_spread_of_a_row() -> None:
     text = ablation_table("1", {variant.name: rows for variant in ABLATIONS["1"].variants})
     assert "| Ours | 2.10 ± 0.14 (1.39) | 1.00 (1.22) | 2 | 2 |" in text
     assert "| Ours w/o shape prior | 2.10 ± 0.14 (6.98)" in text
-    assert "| ... and patches between photos | 2.10 ± 0.14 | 1.00 | 2 | 2 |" in text
+    assert "| ... and patches between photos and relief | 2.10 ± 0.14 | 1.00 | 2 | 2 |" in text
 
 
 def test_a_subject_that_failed_once_does_not_shift_the_mean() -> None:
