@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+import trimesh
 from mesh.test_mesh import Ball
 
 from avatar_kit.config import Config, MeshConfig
@@ -11,7 +13,7 @@ from avatar_kit.field.radiance import RadianceField
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.recon.fit import FittedHead
-from avatar_kit.recon.meshing import refined_where_seen
+from avatar_kit.recon.meshing import head_meshes, refined_where_seen
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.score.protocols import is_watertight
@@ -66,3 +68,24 @@ def test_a_surface_without_a_face_is_left_as_it_is() -> None:
     scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
     mesh = head_mesh(fitted, scene, Config(mesh=MeshConfig(resolution=48, coarse=24, extractor="warp")))
     assert is_watertight(mesh)
+
+
+@pytest.mark.parametrize("relief", [0.015, 0.0])
+def test_the_mesh_takes_the_relief_of_the_normal_maps(relief: float) -> None:
+    """The field is a ball, its photo of one with ripples of 0.005 units: these are on the seen side of the mesh, unless relief is off."""
+    sphere = trimesh.creation.icosphere(subdivisions=5, radius=RADIUS)
+    ripple = 0.005 * np.sin(30 * sphere.vertices[:, 0])
+    rippled = Mesh(sphere.vertices * (1 + ripple / RADIUS)[:, None], np.asarray(sphere.faces, np.int32))
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=900, size=256)
+    seen = Renderer(rippled).render(camera)
+    scene = Scene((Photo(np.zeros((256, 256, 3), np.float32), seen.mask, camera, seen.normals),), (0,), "ball")
+    settings = MeshConfig(resolution=64, coarse=16, extractor="warp", relief=relief, refine_face=False, unseen_blur=0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -0.4, [], 0)
+    coarse, fine, _ = head_meshes(fitted, scene, Config(mesh=settings))
+    for mesh in (coarse, fine):
+        assert is_watertight(mesh)
+        assert mesh.vertices[:, 1].min() == pytest.approx(-0.4, abs=1e-3)  # the cut stays flat
+        facing = (mesh.vertices[:, 2] > 0.3) & (mesh.vertices[:, 1] > -0.3)
+        found = np.linalg.norm(mesh.vertices[facing], axis=1) - RADIUS
+        share = found @ np.sin(30 * mesh.vertices[facing, 0]) / (0.5 * facing.sum()) / 0.005
+        assert share == pytest.approx(0.9 if relief else 0.0, abs=0.15)
