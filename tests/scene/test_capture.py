@@ -28,3 +28,19 @@ def test_a_scan_without_landmarks_has_its_nose_where_heads_have_it(sphere: Mesh)
     assert without.landmarks == with_it.landmarks
     nose = without.mesh.vertices[without.landmarks["nose_tip"]]
     assert nose[2] > without.mesh.vertices[:, 2].max() - 0.01 * MM_PER_UNIT  # the ball's foremost point
+
+
+def test_normal_maps_and_truth_are_of_one_surface() -> None:
+    """Of a ball of few triangles: what is scored lies nearer the round ball, which interpolated normals show."""
+    coarse = trimesh.creation.icosphere(subdivisions=2, radius=0.5)
+    ball = Head("ball", {"body": Mesh(np.asarray(coarse.vertices), np.asarray(coarse.faces, np.int32))})
+    photos, reference = capture_head(ball, size=64, views=1, rng=np.random.default_rng(0))
+    centre = reference.mesh.vertices.mean(0)
+    inner, outer = (
+        np.linalg.norm(mesh.mean(1) - middle, axis=1)
+        for mesh, middle in ((coarse.vertices[coarse.faces] * MM_PER_UNIT, 0), (reference.mesh.vertices[reference.mesh.faces], centre))
+    )
+    assert 100 - outer.mean() < 0.35 * (100 - inner.mean())
+    photo = photos[0]
+    assert photo.normals is not None
+    assert photo.normals[photo.mask].any(-1).all()
