@@ -23,7 +23,7 @@ from avatar_kit.types import Array, Mesh
 _GIVEN = 100.0  # certainty of normals that come with a photo, a two-hundredth of a radian off; 1 is for a twentieth, of predicted ones
 _MIXED = 0.8  # length of the mean of the normals around a pixel, below which these are of two surfaces
 _WIDTH = 0.5  # of the robust weight: length of the difference between the normals of photo and mesh
-_SMOOTH = 0.1  # of the certainty that normals mostly have: so sure it is, elsewhere, that a surface is smooth
+_SMOOTH = 0.05  # of the certainty that normals mostly have: so sure it is, elsewhere, that a surface is smooth
 _SMOOTHINGS = 6  # times that normals are averaged with those around, for what is smooth and for the ways along which vertices move
 _FOLDED = 0.3  # cosine between a vertex's normal before and after, below which the surface has folded over: photos are not believed there
 _TRIES = 2
