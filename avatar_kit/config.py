@@ -168,7 +168,7 @@ class MeshConfig:
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
     relief: float = 0.015  # units: reach of the relief that the photos' normals give the mesh; 0: the field's zero level as it is
     refine: bool = True  # halve the triangles that a photo sees
-    refine_face: bool = True  # ... and those of the face again, at edges' middles: vertices 0.4 mm apart at a resolution of 256
+    refine_face: bool = True  # ... and those of the face again: vertices 0.4 mm apart at a resolution of 256
 
 
 @dataclass(frozen=True)

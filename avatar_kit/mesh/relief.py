@@ -26,8 +26,8 @@ _WIDTH = 0.5  # of the robust weight: length of the difference between the norma
 _SMOOTH = 0.05  # of the certainty that normals mostly have: so sure it is, elsewhere, that a surface is smooth
 _SMOOTHINGS = 6  # times that normals are averaged with those around, for what is smooth and for the ways along which vertices move
 _FOLDED = 0.3  # cosine between a vertex's normal before and after, below which the surface has folded over: photos are not believed there
-_TRIES = 2
-_HELD = 1e4  # times as hard to move
+_TRIES = 2  # solutions, each without the normals that the one before folded over
+_HELD = 1e4  # times as hard to move as others
 _STIFFEST = 4.0  # an edge, of equilateral triangles 0.6: more between the ends of slivers slows the solution, less shows their pattern
 _TOLERANCE, _MOST_STEPS = 0.05, 100  # of the conjugate gradients: relative residual, and how many
 

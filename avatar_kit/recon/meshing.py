@@ -40,6 +40,9 @@ class HeadMeshes(NamedTuple):
 def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = "cpu") -> HeadMeshes:
     """The fitted surface as meshes, with the relief that the photos' normals show.
 
+    Args:
+        device: of the `Renderer` that says what photos see.
+
     Raises:
         InputError: the field has no inside.
     """
@@ -92,7 +95,8 @@ def seen_share(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor:
 
 
 def refined_where_seen(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:
-    """A mesh of the fitted surface, in the photos' world, with finer triangles where they see it; its vertices come first."""
+    """A mesh of the fitted surface, in the photos' world, with finer triangles where they see it, and their relief; its vertices
+    come first."""
     if not config.mesh.refine:
         return mesh
     cell = 2.0 / config.mesh.resolution
