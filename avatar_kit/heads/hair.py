@@ -7,6 +7,7 @@ at the nape, alike on both sides.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +46,19 @@ def head_grid(body: Mesh) -> HeadGrid:
     """Measure the distance to `body` (head frame) on the coarse grid and interpolate it to the fine one."""
     axis = torch.linspace(BOX_MIN, BOX_MAX, _COARSE)
     nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    coarse = MeshQueries(body).signed_distance(nodes).reshape(_COARSE, _COARSE, _COARSE).numpy()
-    distance = np.asarray(ndimage.zoom(coarse, (_FINE / _COARSE,) * 3, order=3, grid_mode=False))
-    fine = np.linspace(BOX_MIN, BOX_MAX, _FINE)
+    distance = MeshQueries(body).signed_distance(nodes).reshape(_COARSE, _COARSE, _COARSE).numpy()
+    for _ in range(3):  # an axis at a time, which comes last then
+        distance = np.tensordot(distance, _refinement(), axes=(0, 1))
+    fine = np.linspace(BOX_MIN, BOX_MAX, _FINE, dtype=np.float32)
     x, y, z = np.meshgrid(fine, fine, fine, indexing="ij")
     upper = body.vertices[(body.vertices[:, 1] > 0.1) & (np.abs(body.vertices[:, 0]) < 0.5)]
     return HeadGrid(x, y, z, distance, float(upper[:, 1].max()), float(upper[:, 2].min()))
+
+
+@functools.lru_cache(maxsize=1)
+def _refinement() -> Array:
+    """The matrix (97, 49) of cubic spline interpolation from the coarse nodes of an axis to the fine ones."""
+    return np.asarray(ndimage.zoom(np.eye(_COARSE, dtype=np.float32), (_FINE / _COARSE, 1), order=3, grid_mode=False))
 
 
 def smooth_step(x: Array, low: float = 0.0, high: float = 1.0) -> Array:
@@ -68,13 +76,13 @@ def _locks(grid: HeadGrid, rng: np.random.Generator, amplitude: float) -> Array:
     """Waves of 16 to 90 mm, longer along the hair (down) than across it: the relief of locks and curls."""
     relief = np.zeros_like(grid.x)
     stretch = rng.uniform(0.05, 0.6)
-    bend = 0.15 * np.sin(rng.uniform(4, 9) * grid.y + rng.uniform(0, 6)) * rng.choice([-1.0, 1.0])
+    bend = 0.15 * np.sin(rng.uniform(4, 9) * grid.y + rng.uniform(0, 6)) * float(rng.choice([-1.0, 1.0]))
     for _ in range(9):
         direction = rng.normal(size=3) * (1.0, stretch, 1.0)
         direction *= 2 * np.pi / (rng.uniform(0.08, 0.45) * np.linalg.norm(direction))
-        phase = direction[0] * (grid.x + bend) + direction[1] * grid.y + direction[2] * grid.z + rng.uniform(0, 2 * np.pi)
-        relief += np.sin(phase)
-    return amplitude * relief / np.sqrt(9.0)
+        along_x, along_y, along_z = direction.tolist()  # plain numbers leave the grid in float32
+        relief += np.sin(along_x * (grid.x + bend) + along_y * grid.y + along_z * grid.z + rng.uniform(0, 2 * np.pi))
+    return float(amplitude) / 3.0 * relief
 
 
 def _cap(grid: HeadGrid, rng: np.random.Generator, style: str) -> Array:

@@ -30,8 +30,8 @@ def _volume() -> torch.Tensor:
 
 def _look_up(volume: torch.Tensor, cells: Array) -> Array:
     """Trilinear values (N, channels) of a volume (1, channels, 33, 33, 33) at `cells` (N, 3)."""
-    voxels = np.mod(np.asarray(cells, np.float32) * np.float32(_VOXELS_PER_CELL), np.float32(_VOXELS))
-    grid = torch.from_numpy(voxels * np.float32(2.0 / _VOXELS) - 1.0)[None, None, None, :, [2, 1, 0]]
+    periods = torch.from_numpy(np.asarray(cells, np.float32)).flip(1) * (_VOXELS_PER_CELL / _VOXELS)
+    grid = periods.sub_(periods.floor()).mul_(2.0).sub_(1.0)[None, None, None]
     values = torch.nn.functional.grid_sample(volume, grid, mode="bilinear", align_corners=True, padding_mode="border")
     return values[0, :, 0, 0].T.numpy()
 

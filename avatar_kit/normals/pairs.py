@@ -160,12 +160,13 @@ class PairStream:
 
         def pooled(values: Array) -> Array:
             """Sum over each pixel's subsamples: (H s, W s, C) -> (H, W, C)."""
-            return values.reshape(size, s, size, s, -1).sum((1, 3))
+            return np.add.reduce([values[i::s, j::s].reshape(size, size, -1) for i in range(s) for j in range(s)])
 
         free = ~covered.ravel()[seen.pixel]
         foreground = pooled(seen.image(free.astype(np.float32)))[..., 0] > 0.5 * s * s
-        depth = seen.image(np.where(free, seen.depth, np.float32(1e6)), fill=1e6).reshape(size, s, size, s)
-        front = (depth < depth.min((1, 3), keepdims=True) + _SAME_SURFACE).reshape(size * s, size * s, 1) & seen.image(free)[..., None]
+        depth = seen.image(np.where(free, seen.depth, np.float32(1e6)), fill=1e6)
+        nearest = np.min([depth[i::s, j::s] for i in range(s) for j in range(s)], axis=0)
+        front = (depth < np.kron(nearest, np.ones((s, s), np.float32)) + _SAME_SURFACE)[..., None] & seen.image(free)[..., None]
         axes = camera.world_from_camera[:3, :3].astype(np.float32)
         count = np.maximum(pooled(front.astype(np.float32)), 1)
         coordinates = pooled(seen.image(seen.points) * front) / count * foreground[..., None]
