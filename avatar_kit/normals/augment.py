@@ -16,6 +16,7 @@ from avatar_kit.normals.losses import Targets
 _MOVED_SHARE = 0.6  # of the pairs are turned and brought closer; resampling costs a little sharpness
 _TURN_DEG = 15.0
 _ZOOM = 1.4
+_RELIT_SHARE, _RELIT = 0.4, 0.8  # of the pairs; at most e to this between surfaces that face the light and those at right angles to it
 
 
 def augment(batch: Targets, generator: torch.Generator) -> Targets:
@@ -27,6 +28,7 @@ def augment(batch: Targets, generator: torch.Generator) -> Targets:
     zoom = torch.where(moved, _uniform(count, 1.0, _ZOOM, generator), 1.0)
     shift = _uniform(2 * count, -1.0, 1.0, generator).reshape(count, 2)
     batch = move(batch, turn, zoom, shift)
+    batch = relight(batch, _chance(count, _RELIT_SHARE, generator), generator)
     return batch._replace(image=photograph(batch.image, generator))
 
 
@@ -69,6 +71,21 @@ def move(batch: Targets, turn: Tensor, zoom: Tensor, shift: Tensor) -> Targets:
     return Targets(
         image, normals * foreground, foreground[:, 0], ((face > 0.5) * foreground)[:, 0], coordinates / cover.clamp(min=0.5) * foreground
     )
+
+
+def relight(batch: Targets, which: Tensor, generator: torch.Generator) -> Targets:
+    """One more light, soft and coloured, on the subjects of some photos, `which` (B,); it casts no shadows.
+
+    A photo times the ratio of two diffuse shadings is the same surface in other light (Riklin-Raviv and Shashua, "The
+    quotient image", 2001).
+    """
+    count, device = len(batch.image), batch.image.device
+    towards = torch.randn(count, 3, generator=generator, device=device) - torch.tensor([0.0, 0.3, 0.7], device=device)
+    towards = F.normalize(towards, dim=1).reshape(-1, 3, 1, 1)
+    strength = _uniform(count * 3, 0.8, 1.2, generator).reshape(-1, 3, 1, 1) * _uniform(count, 0.0, _RELIT, generator).reshape(-1, 1, 1, 1)
+    cosine = (batch.normals * towards).sum(1, keepdim=True)
+    gain = torch.exp(strength * (cosine - 0.5) * batch.foreground[:, None])
+    return batch._replace(image=torch.where(which.reshape(-1, 1, 1, 1), (batch.image * gain).clamp(max=1), batch.image))
 
 
 def photograph(image: Tensor, generator: torch.Generator) -> Tensor:

@@ -30,10 +30,6 @@ class Targets(NamedTuple):
     face: Tensor
     coordinates: Tensor
 
-    def to(self, device: torch.device) -> Targets:
-        """The batch on a device."""
-        return Targets(*(maps.to(device, non_blocking=True) for maps in self))
-
 
 def angle(normals: Tensor, truth: Tensor) -> Tensor:
     """Angle in rad (B, S, S) between unit vectors (B, 3, S, S); its gradient stays finite at 0 and pi."""
@@ -95,14 +91,17 @@ def normals_loss(maps: NormalMaps, truth: Targets, config: NormalsConfig) -> tup
         "foreground": config.foreground_weight * foreground_loss(maps.foreground, truth.foreground),
         "coordinates": config.coordinate_weight * coordinate_loss_mm(maps.coordinates, truth.coordinates, weight),
     }
-    shown = {name: float(value.detach()) for name, value in terms.items()}
     with torch.no_grad():
-        shown["degrees"] = math.degrees(float(_mean(off, truth.foreground)))
-        shown["millimetres"] = MM_PER_UNIT * float(_mean((maps.coordinates - truth.coordinates).norm(dim=1), truth.foreground))
         predicted = (maps.foreground > 0).float()
         overlap = (predicted * truth.foreground).sum()
-        shown["iou"] = float(overlap / (predicted + truth.foreground).clamp(max=1).sum().clamp(min=1))
-    return torch.stack(list(terms.values())).sum(), shown
+        shown = {
+            **terms,
+            "degrees": torch.rad2deg(_mean(off, truth.foreground)),
+            "millimetres": MM_PER_UNIT * _mean((maps.coordinates - truth.coordinates).norm(dim=1), truth.foreground),
+            "iou": overlap / (predicted + truth.foreground).clamp(max=1).sum().clamp(min=1),
+        }
+        values = torch.stack(list(shown.values())).tolist()  # all at once: a GPU is waited for each time
+    return torch.stack(list(terms.values())).sum(), dict(zip(shown, values))
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -58,7 +58,10 @@ def pack(pair: PairLike) -> PackedPair:
 
 def unpack(pairs: Sequence[PackedPair]) -> Targets:
     """Packed pairs as the network and the losses take them."""
-    found = {name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in _LAYOUT}
+    return _unpacked({name: torch.from_numpy(np.stack([pair[name] for pair in pairs])) for name in _LAYOUT})
+
+
+def _unpacked(found: dict[str, Tensor]) -> Targets:
     normals, flags = _channels_first(found["normals"]).float(), found["flags"]
     return Targets(
         image=_channels_first(found["image"]).float() / 255,
@@ -73,10 +76,14 @@ _LAYOUT = {"image": (np.uint8, 3), "normals": (np.int8, 3), "coordinates": (np.f
 
 
 class PairPool:
-    """At most `capacity` pairs of `size` x `size` pixels in `folder`, which is made or opened again."""
+    """At most `capacity` pairs of `size` x `size` pixels in `folder`, which is made or opened again.
 
-    def __init__(self, folder: Path, *, size: int, capacity: int) -> None:
-        self.folder, self.size, self.capacity = folder, size, capacity
+    Args:
+        device: batches are wanted there. A GPU keeps a copy of all pairs (13 bytes a pixel), so that drawing from them costs it nothing.
+    """
+
+    def __init__(self, folder: Path, *, size: int, capacity: int, device: torch.device | str = "cpu") -> None:
+        self.folder, self.size, self.capacity, self.device = folder, size, capacity, torch.device(device)
         self.added = 0
         """Pairs ever added, those that were overwritten included."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +97,11 @@ class PairPool:
                 )
             self.added = found["added"]
         self._arrays = {name: self._open(name, *layout) for name, layout in _LAYOUT.items()}
+        self._copies: dict[str, Tensor] = {}
+        if self.device.type != "cpu":
+            for name, array in self._arrays.items():
+                self._copies[name] = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), device=self.device)
+                self._copies[name][: len(self)] = torch.from_numpy(array[: len(self)])
         self.flush()
 
     def _open(self, name: str, kind: type, channels: int) -> Array:
@@ -107,6 +119,8 @@ class PairPool:
         row = self.added % self.capacity
         for name, array in self._arrays.items():
             array[row] = pair[name]
+            if self._copies:
+                self._copies[name][row] = torch.from_numpy(pair[name])
         self.added += 1
 
     def flush(self) -> None:
@@ -116,7 +130,10 @@ class PairPool:
         os.replace(part, self.folder / "pool.json")
 
     def batch(self, rows: Tensor) -> Targets:
-        """The pairs in `rows`, as the network and the losses take them."""
+        """The pairs in `rows`, as the network and the losses take them, on the pool's device."""
+        if self._copies:
+            rows = rows.to(self.device)
+            return _unpacked({name: copy[rows] for name, copy in self._copies.items()})
         return unpack([PackedPair({name: array[int(row)] for name, array in self._arrays.items()}) for row in rows])
 
 

@@ -51,7 +51,8 @@ class NormalsTrainer:
         """Done in each stage."""
         self.seconds = 0.0
         self.pools = [
-            PairPool(work / f"pool_{size}", size=size, capacity=count) for size, count in zip(training.sizes, training.pool, strict=True)
+            PairPool(work / f"pool_{size}", size=size, capacity=count, device=self.device)
+            for size, count in zip(training.sizes, training.pool, strict=True)
         ]
         self.next_index = sum(pool.added for pool in self.pools)
         """Pairs below this number have been made already."""
@@ -60,7 +61,9 @@ class NormalsTrainer:
                   for rate in (1.0, training.encoder_rate) for decay in (training.weight_decay, 0.0)]  # fmt: skip
         for parameter in self.net.parameters():
             groups[2 * (id(parameter) in encoder) + (parameter.ndim < 2)]["params"].append(parameter)
-        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate)
+        on_gpu = self.device.type == "cuda"
+        self._optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=on_gpu or None)
+        torch.backends.cudnn.benchmark = on_gpu  # crops of a stage are all of one size
         self._streams: dict[int, Stream] = {}
 
     @property
@@ -165,7 +168,7 @@ class NormalsTrainer:
             group["lr"] = rate * group["rate"]
         pool = self.pools[stage]
         rows = torch.randint(len(pool), (self.training.batch[stage],), generator=self.generator, device=self.device)
-        batch = augment(pool.batch(rows.cpu()).to(self.device), self.generator)
+        batch = augment(pool.batch(rows), self.generator)
         self.net.train()
         loss, shown = normals_loss(self.net(batch.image), batch, self.config)
         self._optimizer.zero_grad(set_to_none=True)
@@ -180,12 +183,11 @@ class NormalsTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.training.average, (1 + self.step) / (10 + self.step))
-        current = self.net.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1 - decay)
-            else:
-                value.copy_(current[name])
+        current, kept = self.net.state_dict(), self.average.state_dict()
+        means = [name for name, value in kept.items() if value.is_floating_point()]
+        torch._foreach_lerp_([kept[name] for name in means], [current[name] for name in means], 1 - decay)
+        for name in kept.keys() - set(means):
+            kept[name].copy_(current[name])
 
     @property
     def checkpoint(self) -> Path:

@@ -12,7 +12,7 @@ import torch
 from sphere_pairs import SphereRequest, sphere_pair
 
 from avatar_kit.config import Config, NormalsConfig, NormalsTrainingConfig
-from avatar_kit.normals.augment import augment, mirror, move
+from avatar_kit.normals.augment import augment, mirror, move, relight
 from avatar_kit.normals.generate import PairWorkers, indices
 from avatar_kit.normals.losses import Targets, angle
 from avatar_kit.normals.pool import PackedPair, PairPool, pack, unpack
@@ -85,6 +85,20 @@ def test_zoom_keeps_the_normals_of_the_middle() -> None:
     assert float(angle(near.normals, whole.normals)[0, 31, 31]) < 0.05
 
 
+def test_more_light_is_a_gain_by_the_cosine_to_it_on_the_subject_alone() -> None:
+    batch = ball()._replace(image=torch.full((1, 3, 64, 64), 0.02))  # dark, so that nothing is cut off
+    lit = relight(batch, torch.tensor([True]), torch.Generator().manual_seed(3))
+    on = batch.foreground[0] > 0.5
+    gain = torch.log(lit.image / batch.image)[0]
+    assert gain[:, ~on].abs().max() == 0
+    known = torch.cat([batch.normals[0][:, on].T, torch.ones(int(on.sum()), 1)], dim=1)
+    found = torch.linalg.lstsq(known, gain[:, on].T).solution  # the light's direction and what is taken off all
+    assert (known @ found - gain[:, on].T).abs().max() < 1e-4
+    assert found[:3].norm() > 0.05
+    assert torch.allclose(found[3], -0.5 * found[:3].norm(dim=0), atol=1e-4)
+    assert torch.equal(relight(batch, torch.tensor([False]), torch.Generator()).image, batch.image)
+
+
 def test_augmentation_keeps_the_ranges_and_follows_its_generator() -> None:
     batch = unpack([pack(SphereRequest().open(64).pair(i)) for i in range(4)])
     first, second = (augment(batch, torch.Generator().manual_seed(5)) for _ in range(2))
@@ -108,6 +122,19 @@ def test_pool_overwrites_its_oldest_and_comes_back(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(again.batch(torch.arange(3)), expected))
     with pytest.raises(InputError, match="3 pairs of 32"):
         PairPool(tmp_path / "pool", size=32, capacity=4)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_pool_on_a_gpu_holds_what_its_files_hold(tmp_path: Path) -> None:
+    stream = SphereRequest().open(32)
+    for i in range(2):  # opened again, the copy comes from the files
+        pool = PairPool(tmp_path / "pool", size=32, capacity=3, device="cuda")
+        for j in range(2):
+            pool.add(pack(stream.pair(2 * i + j)))
+        pool.flush()
+    on_files = PairPool(tmp_path / "pool", size=32, capacity=3).batch(torch.arange(3))
+    assert all(torch.allclose(a.cpu(), b, atol=1e-6) for a, b in zip(pool.batch(torch.arange(3)), on_files))
 
 
 def test_workers_share_out_whole_heads() -> None:
