@@ -85,7 +85,7 @@ class StartConfig:
     outline_width: float = 0.05  # of the robust weight, units: hair and clothes that no head has
     outline_width_start: float = 4.0  # times that at the first step; 1 where predicted coordinates have placed the head
     normal_rays: int = 1250
-    normal_count: float = 300.0
+    normal_count: float = 1800.0  # independent observations that normals amount to, over the number of photos: outlines tell more then
     normal_std: float = 0.15  # length of the difference of unit normals
     normal_width: float = 0.5  # of the robust weight
     scale_std: float = 0.03  # of the log of a head's size against what the rough pose found
@@ -161,6 +161,7 @@ class MeshConfig:
     """Extraction of the mesh."""
 
     resolution: int = 256  # cells per axis of the box
+    resolution_unsure: int = 192  # ... at most, where normals are predicted or there are none: half the time for what is smooth anyway
     coarse: int = 32  # cells per axis of the grid that finds the narrow band
     unseen_blur: float = 0.045  # units: the Gaussian over what no photo sees, whose details nothing vouches for; 0: none
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
@@ -184,14 +185,14 @@ class NormalsConfig:
     """The network that estimates normals from a photo, and the weights of its losses."""
 
     encoder: str = "tu-tf_efficientnet_lite1"  # a name of segmentation-models-pytorch
-    decoder_channels: tuple[int, ...] = (128, 64, 48, 32, 16)  # from the coarsest level to the finest
-    crop_px: int = 160  # side of the crops that it predicts on: heads a little larger than those it is trained on
+    decoder_channels: tuple[int, ...] = (256, 160, 96, 64, 32)  # from the coarsest level to the finest
+    crop_px: int = 224  # side of the crops that it predicts on: heads a little larger than those it is trained on
     likelihood_weight: float = 0.3  # of the angular likelihood, which teaches the predicted concentration
     angle_weight: float = 2.0  # per radian
     cosine_weight: float = 3.0
     gradient_weight: float = 0.1  # of differences between neighbouring pixels; more keeps early training at smooth domes
     foreground_weight: float = 0.5
-    coordinate_weight: float = 0.01  # per millimetre; more drowns the normals' gradient
+    coordinate_weight: float = 0.025  # per millimetre; more drowns the normals' gradient
     face_share: float = 2.0  # times the weight of coordinates and normals on the face
 
 
@@ -254,7 +255,7 @@ PRESETS: dict[str, Config] = {
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
         patches=PatchesConfig(weight=0.0),
-        mesh=MeshConfig(relief=0.0),
+        mesh=MeshConfig(relief=0.0, resolution_unsure=256),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
         ),

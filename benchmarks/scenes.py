@@ -1,7 +1,7 @@
 """Errors and seconds over a folder of scenes with a truth, as a table.
 
     python benchmarks/scenes.py ROOT [--views 1,3,6] [--normals given|predicted|none] [--seeds 1] [--only NAME,NAME]
-        [--prior FILE] [--set STAGE.FIELD=VALUE]
+        [--prior FILE] [--device cpu|cuda] [--set STAGE.FIELD=VALUE]
 
 Scenes without normal maps can be given some with `avatar-kit data capture SCENE --normals-only`.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import avatar_kit as ak
+from avatar_kit.backends import pick_device
 from avatar_kit.config import PRESETS, override
 from avatar_kit.scene.h3ds import read_reference
 from avatar_kit.score.report import score_run
@@ -28,9 +29,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only")
     parser.add_argument("--prior", default="default")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="STAGE.FIELD=VALUE")
     options = parser.parse_args()
-    prior, config = ak.load_prior(options.prior), override(PRESETS["fast"], options.set)
+    device = pick_device(options.device)
+    prior, config = ak.load_prior(options.prior, device), override(PRESETS["fast"], options.set)
     net = None if options.normals == "none" else options.weights or "default"
     names = options.only.split(",") if options.only else sorted(p.name for p in options.root.iterdir() if p.is_dir())
     print("| scene | views | seed | face (mean head) | head | metric face | head seen | fit s | total s |")
@@ -45,7 +48,7 @@ def main() -> None:
             if options.normals != "given":
                 scene = scene.without_normals()
             for seed in range(options.seeds):
-                result = ak.reconstruct(scene, prior=prior, normal_net=net, seed=seed, config=config)
+                result = ak.reconstruct(scene, prior=prior, normal_net=net, seed=seed, config=config, device=device)
                 scores = score_run(result, prior, reference)
                 ours, mean = scores["reconstruction"], scores["mean head"]
                 faces.append(ours["h3ds"]["face_mm"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
     Raises:
         InputError: the field has no inside.
     """
+    config = _meshed_as(config, scene)
     seen = functools.partial(seen_share, scene=scene, head_from_world=fitted.head_from_world)
     mesh = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen)
     if len(mesh.faces) == 0:
@@ -56,6 +58,13 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
         coarse = _relieved(coarse, views, fitted, config)
     fine = refined_where_seen(coarse, views, fitted, config)
     return HeadMeshes(Mesh(fine.vertices[: len(coarse.vertices)], coarse.faces), fine, views)
+
+
+def _meshed_as(config: Config, scene: Scene) -> Config:
+    """With no more cells than what the photos are sure of deserves."""
+    if any(photo.normals is not None and photo.confidence is None for photo in scene.photos):
+        return config
+    return replace(config, mesh=replace(config.mesh, resolution=min(config.mesh.resolution, config.mesh.resolution_unsure)))
 
 
 def _relieved(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:

@@ -135,7 +135,10 @@ def solve_start(
     going_on = isinstance(begin, Start)
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device, code=begin.code if going_on else None)
     count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
-    config = replace(config, outline_count=count, outline_width_start=1.0 if bank.located else config.outline_width_start)
+    config = replace(
+        config, outline_count=count, normal_count=config.normal_count / bank.photos,
+        outline_width_start=1.0 if bank.located else config.outline_width_start,
+    )  # fmt: skip
     outline = bank.outline(config.outline_rays)
     if not len(outline):
         raise InputError(f"{bank.name}: the masks have no outline. They must be white on the subject and black elsewhere.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,23 @@ def test_the_mesh_takes_the_relief_of_the_normal_maps(relief: float) -> None:
         found = np.linalg.norm(mesh.vertices[facing], axis=1) - RADIUS
         share = found @ np.sin(30 * mesh.vertices[facing, 0]) / (0.5 * facing.sum()) / 0.005
         assert share == pytest.approx(0.9 if relief else 0.0, abs=0.15)
+
+
+def test_what_no_given_normals_vouch_for_is_meshed_with_fewer_cells() -> None:
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
+    settings = MeshConfig(resolution=64, resolution_unsure=32, coarse=16, extractor="warp", refine=False, relief=0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -1.0, [], 0)
+    photo = Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera)
+    facing = np.broadcast_to(np.array([0, 0, -1.0], np.float32), (64, 64, 3))
+    given, predicted = replace(photo, normals=facing), replace(photo, normals=facing, confidence=np.full((64, 64), 0.1, np.float32))
+
+    def vertices(*photos: Photo, most: int = 64) -> Array:
+        scene = Scene(photos, tuple(range(len(photos))), "ball")
+        return head_meshes(fitted, scene, Config(mesh=replace(settings, resolution=most))).fine.vertices
+
+    fine, coarse = vertices(given), vertices(given, most=32)
+    assert len(fine) > 3 * len(coarse)
+    np.testing.assert_array_equal(vertices(given, predicted), fine)
+    for unsure in (photo, predicted):
+        np.testing.assert_array_equal(vertices(unsure), coarse)
+        np.testing.assert_array_equal(vertices(unsure, most=32), coarse)

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from avatar_kit import load_prior
-from avatar_kit.config import PRESETS, MeshConfig
+from avatar_kit.config import PRESETS, MeshConfig, RaysConfig, StartConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
 from avatar_kit.field.on_grid import sdf_on_grid
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon import start
 from avatar_kit.recon.align import place
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank, Rays
@@ -130,6 +131,18 @@ def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, w
 
     assert error_mm(found.code, between) < (0.3 if with_normals else 0.5) * error_mm(torch.zeros_like(code), off)
     np.testing.assert_array_equal(found.head_from_world, again.head_from_world)  # no chance in it
+
+
+def test_normals_of_several_photos_count_for_less(bank: RayBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def recorded(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
+        counts.append(config.normal_count)
+        return normal_residuals(head, rays, config, rays_config)
+
+    monkeypatch.setattr(start, "normal_residuals", recorded)
+    solve_start(bank, load_prior(), np.linalg.inv(WORLD_FROM_HEAD), dataclasses.replace(CONFIG.start, steps=0), CONFIG.rays)
+    assert counts == [CONFIG.start.normal_count / 3]
 
 
 def test_the_cached_field_is_that_of_the_code_whatever_moved(code: torch.Tensor) -> None:
