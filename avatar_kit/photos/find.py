@@ -14,6 +14,7 @@ _COARSE_PX = 256
 _LEAST_SHARE = 0.0008  # of the photo's pixels that a head covers
 _AGAINST_LARGEST = 0.15  # of the largest head's area: less is no person but a mistake
 _CLOSER = 2.2  # times the first look's square: what the second look sees
+_MOST_CLOSER = 1.5  # times the first look's square among several people: more, and somebody else is in it
 _GUIDE_RADIUS = 0.012  # of the picture's longer side, for the guided filter
 _GUIDE_EPS = 1e-4
 
@@ -42,11 +43,17 @@ def find_heads(image: Array, net: Estimator, *, name: str) -> list[Crop]:
     return [crop for area, _, crop in found if area > _AGAINST_LARGEST * found[0][0]]
 
 
-def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Array | None = None) -> Crop:
-    """A better square around the head that a first look found, from its surroundings alone: nobody else is in the way."""
+def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Array | None = None, alone: bool = True) -> Crop:
+    """A better square around the head that a first look found, from its surroundings alone.
+
+    Args:
+        alone: nobody else is in the photo; otherwise the first square stays where the second takes others in.
+    """
     rows, columns = crop.larger(_CLOSER).window
     part = np.ascontiguousarray(image[rows, columns])
     found = predict_normals(part, net, None if mask is None else mask[rows, columns], name=name, flips=False).crop
+    if not alone and found.side > _MOST_CLOSER * crop.side:
+        return crop
     return Crop(found.left + columns.start, found.top + rows.start, found.side)
 
 

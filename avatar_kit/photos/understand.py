@@ -76,9 +76,11 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
     if person is not None and not 1 <= person <= len(crops):
         raise InputError(f"{plain.name}: shows {len(crops)} heads, --person asks for number {person}. 1 is the largest.")
     first = crops[(person or 1) - 1]
-    head = closer_look(plain.image, net, first, name=plain.name, mask=plain.mask)
+    head = closer_look(plain.image, net, first, name=plain.name, mask=plain.mask, alone=len(crops) == 1)
     notes += _look(plain, head)
     mask = subject_mask(plain.image, net, head) if plain.mask is None else plain.mask
+    if not mask.any():
+        raise InputError(f"{plain.name}: the head cannot be told from what is behind it. Use a sharper or a lighter photo, or give a mask.")
     height, width = plain.image.shape[:2]
     if plain.focal_px is not None:
         focal, source = plain.focal_px, "exif"

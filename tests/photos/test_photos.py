@@ -155,7 +155,8 @@ def test_photos_that_cannot_be_used_say_why(net: NormalNet) -> None:
     refused(good[:, head.left + head.side // 2 :], "cut off")
     refused(good[: head.top + head.side // 2], "cut off")
     refused(good * 0.05, "dark")
-    blurred = understand(PlainPhoto("x.jpg", cv2.GaussianBlur(good, None, 9.0), None, None), net)  # type: ignore[call-overload]
+    refused(cv2.GaussianBlur(good, None, 9.0), "sharper")  # type: ignore[call-overload]
+    blurred = understand(PlainPhoto("x.jpg", cv2.GaussianBlur(good, None, 6.0), None, None), net)  # type: ignore[call-overload]
     assert any("blurred" in note for note in blurred.notes)
     assert not any("blurred" in note for note in understand(PlainPhoto("x.jpg", good, None, None), net).notes)
 
