@@ -101,7 +101,7 @@ def predict_photos(
     masks = list(masks) if masks is not None else [None] * len(images)
     stated = list(intrinsics) if intrinsics is not None else [None] * len(images)
     names = list(names) or [f"photo {number}" for number in range(len(images))]
-    crops = _find_heads(images, net, masks, names)
+    crops = head_crops(images, net, masks, names)
     predictions = []
     for start in range(0, len(images), _BATCH):
         part = range(start, min(start + _BATCH, len(images)))
@@ -151,8 +151,12 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     return replace(scene, photos=tuple(photos))
 
 
-def _find_heads(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
-    """Crops around the heads: from the mask and then the coordinates, or in two passes from coarse to fine."""
+def head_crops(images: Sequence[Array], net: Estimator, masks: Sequence[Array | None], names: Sequence[str]) -> list[Crop]:
+    """Squares around the heads of photos: from the mask and then the coordinates, or in two passes from coarse to fine.
+
+    Raises:
+        InputError: no head in a photo, or no mask where the network finds no heads.
+    """
     found = []
     for image, mask, name in zip(images, masks, names, strict=True):
         if mask is None and not net.finds_heads:

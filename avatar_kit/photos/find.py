@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
-from avatar_kit.normals.predict import Estimator, forward, predict_normals
+from avatar_kit.normals.predict import Estimator, forward, head_crops
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256
@@ -51,7 +51,7 @@ def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Ar
     """
     rows, columns = crop.larger(_CLOSER).window
     part = np.ascontiguousarray(image[rows, columns])
-    found = predict_normals(part, net, None if mask is None else mask[rows, columns], name=name, flips=False).crop
+    found = head_crops([part], net, [None if mask is None else mask[rows, columns]], [name])[0]
     if not alone and found.side > _MOST_CLOSER * crop.side:
         return crop
     return Crop(found.left + columns.start, found.top + rows.start, found.side)
@@ -63,6 +63,9 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     The head is looked at closely, the surroundings in a second, wider square; a guided filter (He et al. 2010) brings the
     outline to where the photo changes. Of several regions the one through the head's middle is kept, its holes filled.
     """
+    whole, (rows, columns) = np.zeros(image.shape[:2], bool), crop.larger(WIDE).window
+    image = np.ascontiguousarray(image[rows, columns])  # all the rest is nobody's
+    crop = Crop(crop.left - columns.start, crop.top - rows.start, crop.side)
     height, width = image.shape[:2]
     wide = crop.larger(WIDE)
     maps = forward(net, [each.cut(image, net.crop_px) for each in (crop, wide)], flips=True)
@@ -76,7 +79,8 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     votes = np.bincount(label[middle & mask], minlength=2) if (middle & mask).any() else np.array([0, 0])
     votes[0] = 0
     mask = label == int(votes.argmax()) if votes.any() else np.zeros_like(mask)
-    return without_holes(mask)
+    whole[rows, columns] = without_holes(mask)
+    return whole
 
 
 def without_holes(mask: Array) -> Array:
