@@ -186,7 +186,7 @@ class NormalsConfig:
 
     encoder: str = "tu-tf_efficientnet_lite1"  # a name of segmentation-models-pytorch
     decoder_channels: tuple[int, ...] = (256, 160, 96, 64, 32)  # from the coarsest level to the finest
-    crop_px: int = 224  # side of the crops that it predicts on: a fifth more than it was trained on, 192 for the shipped one
+    crop_px: int = 224  # side of the crops that it predicts on; `normals train` takes a fifth more than it trains on (192 for the shipped)
     likelihood_weight: float = 0.3  # of the angular likelihood, which teaches the predicted concentration
     angle_weight: float = 2.0  # per radian
     cosine_weight: float = 3.0

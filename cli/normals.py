@@ -78,10 +78,14 @@ def train(
     import torch
 
     from avatar_kit.backends import pick_device
+    from avatar_kit.normals.schedule import predicted_px
     from avatar_kit.normals.session import TrainingSession
 
     torch.set_num_threads(threads)
     config = resolve_config(preset, overrides)
+    if not any(text.strip().startswith("normals.crop_px=") for text in overrides):
+        network = dataclasses.replace(config.normals, crop_px=predicted_px(config.normals_training.sizes))
+        config = dataclasses.replace(config, normals=network)
     counts = _counts(pairs_first, len(config.normals_training.sizes))
     request = _request(seed, sources, hair, skins, without)
     session = TrainingSession(

@@ -5,11 +5,19 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avatar_kit.config import NormalsTrainingConfig
 
 _NEXT_STAGE_SHARE = 0.3  # at the end of a stage, during which pairs are made for the next
+_PREDICTED_SHARE = 1.2  # of the size of the crops trained on: where networks trained on 128 and on 192 px predict best
+_STEP_PX = 32  # of the network's coarsest level
+
+
+def predicted_px(sizes: Sequence[int]) -> int:
+    """Side of the crops on which a network predicts best that was trained on crops of `sizes`, one after another."""
+    return max(1, round(_PREDICTED_SHARE * sizes[-1] / _STEP_PX)) * _STEP_PX
 
 
 @dataclass(frozen=True)

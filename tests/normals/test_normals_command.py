@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from avatar_kit_cli.main import main
 from PIL import Image
 from sphere_pairs import SphereRequest
 
-from avatar_kit.config import NormalsConfig
+from avatar_kit.config import Config, NormalsConfig
 from avatar_kit.normals.evaluate import Scores, evaluate_pairs
 from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
 from avatar_kit.normals.ray_frame import assumed_intrinsics, pixel_rays
 from avatar_kit.normals.storage import save_normals
 from avatar_kit.scene.h3ds import read_normal_map
+from avatar_kit.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +117,19 @@ def test_unknown_ingredients_and_an_earlier_training_are_usage_errors(tmp_path: 
             main(arguments)
         assert stopped.value.code == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "wanted"), [([], 160), (["normals_training.sizes=192"], 224), (["normals.crop_px=96"], 96)])
+def test_a_network_predicts_on_a_fifth_more_than_it_was_trained_on(
+    options: list[str], wanted: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def session(config: Config, *_: Any, **__: Any) -> None:
+        asked.append(config.normals.crop_px)
+        raise InputError("enough")
+
+    monkeypatch.setattr("avatar_kit.normals.session.TrainingSession", session)
+    with pytest.raises(SystemExit):
+        main(["normals", "train", "--out", str(tmp_path / "n.safetensors"), *[part for text in options for part in ("--set", text)]])
+    assert asked == [wanted]
