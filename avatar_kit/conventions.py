@@ -25,7 +25,9 @@ BOX_MIN, BOX_MAX = -1.0, 1.0
 
 def transform_points(matrix: Array, points: Array) -> Array:
     """Apply a 4 x 4 affine `matrix` to `points` (..., 3)."""
-    return points @ matrix[:3, :3].T + matrix[:3, 3]
+    moved = points @ matrix[:3, :3].T
+    moved += matrix[:3, 3]
+    return moved
 
 
 def rotation_of(similarity: Array) -> Array:

@@ -128,7 +128,9 @@ class Camera:
 
     def project(self, points: Array) -> tuple[Array, Array]:
         """Pixel coordinates (..., 2) and depths (...) of world `points` (..., 3); depth <= 0 lies behind the camera."""
-        homogeneous = transform_points(self.camera_from_world, points) @ self.intrinsics.T
+        pixels_from_world = np.eye(4)
+        pixels_from_world[:3] = self.intrinsics @ self.camera_from_world[:3]
+        homogeneous = transform_points(pixels_from_world, points)
         depth = homogeneous[..., 2]
         return homogeneous[..., :2] / np.where(np.abs(depth) < 1e-12, 1e-12, depth)[..., None], depth
 

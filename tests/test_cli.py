@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,24 @@ def test_importing_the_package_and_asking_for_help_loads_nothing_heavy() -> None
     assert answer.stdout.strip() == "[]"
     for command in ([], ["recon"], ["prior", "train"], ["data", "capture"], ["eval"], ["doctor"]):
         assert "Usage" in run(*command, "--help").stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to do with freed memory")
+def test_memory_that_is_freed_is_used_again() -> None:
+    code = """
+import contextlib, resource
+import numpy as np
+from avatar_kit_cli.main import main
+with contextlib.suppress(SystemExit):
+    main(["--version"])
+faults = []
+for _ in range(3):
+    np.ones(100 << 17)  # 100 MB
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[2] - faults[1])
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(answer.stdout.splitlines()[-1]) < 20  # pages of 2 MB would be 50, those of 4 KB 25 thousand
 
 
 def test_recon_writes_its_paths_to_stdout_and_the_rest_to_stderr(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Arra
     total, best, colors = np.zeros(len(points)), np.zeros(len(points)), np.zeros((len(points), 3))
     for photo, pixels, weight in views.shown(points, normals):
         best = np.maximum(best, weight)
-        weight = weight**_SHARPNESS
-        total += weight
-        colors += weight[:, None] * sample(photo.image, pixels)
+        on = np.flatnonzero(weight)
+        sharp = weight[on] ** _SHARPNESS
+        total[on] += sharp
+        colors[on] += sharp[:, None] * sample(photo.image, pixels[on])
     return colors / np.maximum(total, 1e-12)[:, None], best
 
 

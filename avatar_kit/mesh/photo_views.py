@@ -58,10 +58,12 @@ class PhotoViews:
         in [0, 1]: less where it looks along the surface, and near outlines and depth edges; 0 where it does not show them."""
         for view in self._views:
             pixels, seen = view.place(points)
-            towards = view.photo.camera.centre - points
-            facing = np.einsum("nc,nc->n", normals, towards) / np.linalg.norm(towards, axis=1)
-            weight = np.clip((facing - _FACING) / (_FACING_FULL - _FACING), 0, 1) * sample(view.trust, pixels)
-            yield view.photo, pixels, np.where(seen, weight, 0.0)
+            there = np.flatnonzero(seen)
+            towards = view.photo.camera.centre - points[there]
+            facing = np.einsum("nc,nc->n", normals[there], towards) / np.linalg.norm(towards, axis=1)
+            weight = np.zeros(len(points))
+            weight[there] = np.clip((facing - _FACING) / (_FACING_FULL - _FACING), 0, 1) * sample(view.trust, pixels[there])
+            yield view.photo, pixels, weight
 
 
 def sample(image: Array, pixels: Array) -> Array:

@@ -39,12 +39,12 @@ def photo_normals(views: PhotoViews, points: Array, normals: Array) -> tuple[Arr
     for photo, pixels, weight in views.shown(points, normals):
         if photo.normals is None:
             continue
-        shown = sample(photo.normals, pixels).astype(np.float64)
+        on = np.flatnonzero(weight)
+        shown = sample(photo.normals, pixels[on]).astype(np.float64)
         length = np.sqrt(np.einsum("nc,nc->n", shown, shown))
-        weight = weight * (length > _MIXED)
-        weight *= _GIVEN if photo.confidence is None else sample(photo.confidence, pixels)
-        total += (weight / np.maximum(length, 1e-6))[:, None] * shown @ photo.camera.world_from_camera[:3, :3].T
-        certainty += weight
+        sure = weight[on] * (length > _MIXED) * (_GIVEN if photo.confidence is None else sample(photo.confidence, pixels[on]))
+        total[on] += (sure / np.maximum(length, 1e-6))[:, None] * shown @ photo.camera.world_from_camera[:3, :3].T
+        certainty[on] += sure
     return _unit(total), certainty
 
 

@@ -135,8 +135,10 @@ def predict_scene(scene: Scene, net: Estimator, *, wide: bool = True) -> Scene:
     for photo in scene.photos:
         if photo.normals is None or (photo.coordinates is None and scene.head_from_world is None and net.finds_heads):
             try:
-                around = wide and photo.normals is None  # shoulders' coordinates locate no head
-                found = predict_normals(photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=around)
+                needed = photo.normals is None  # else coordinates alone, from which the head is but located: one look will do
+                found = predict_normals(
+                    photo.image, net, photo.mask, intrinsics=photo.camera.intrinsics, name=photo.name, wide=wide and needed, flips=needed
+                )
                 if net.finds_heads:
                     photo = replace(photo, coordinates=found.coordinates)
                 if photo.normals is None:
