@@ -7,15 +7,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from avatar_kit.heads.surgery import simplified
+from avatar_kit.mesh.charts import Charts
 from avatar_kit.types import Mesh, Texture
 
 _SHORT = 0.3  # of the median: edges that are drawn together before the collapse
-_MOST_STRETCHED = (
-    0.3  # cost to which charts grow, a seventh of xatlas' own: about as many charts, less stretched, in less than half the time
-)
-_BLOCK = (
-    4  # texels: charts are packed on a grid this coarse, a sixteenth of the work, and lie at least this far apart: none bleeds into another
-)
 
 
 def simplify(mesh: Mesh, faces: int) -> Mesh:
@@ -49,18 +44,7 @@ def without_short_edges(mesh: Mesh, share: float) -> Mesh:
     return Mesh(vertices, faces[kept].astype(np.int32))
 
 
-def unwrap(mesh: Mesh, size: int) -> Mesh:
-    """The mesh with a texture that is still blank, charts laid out for `size` x `size` texels by xatlas; vertices are
-    double where charts end."""
-    import xatlas
-
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32))
-    charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_cost = _MOST_STRETCHED
-    packing.resolution, packing.padding = max(1, size // _BLOCK), 1
-    atlas.generate(charts, packing)
-    before, faces, uv = atlas[0]
-    colors = None if mesh.colors is None else mesh.colors[before]
-    blank = Texture(np.ones((1, 1, 3), np.float32), np.clip(uv.astype(np.float64), 0.0, 1.0))
-    return Mesh(mesh.vertices[before], faces.astype(np.int32), colors, blank)
+def unwrap(mesh: Mesh, laid: Charts) -> Mesh:
+    """The mesh with a texture that is still blank, where its charts are; vertices are double where these end."""
+    colors = None if mesh.colors is None else mesh.colors[laid.before]
+    return Mesh(mesh.vertices[laid.before], laid.faces, colors, Texture(np.ones((1, 1, 3), np.float32), laid.uv))

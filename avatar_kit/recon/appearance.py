@@ -12,7 +12,7 @@ from avatar_kit.kernels.runtime import beside
 from avatar_kit.mesh.bake import bake
 from avatar_kit.mesh.paint import continued, shown_colors
 from avatar_kit.mesh.photo_views import PhotoViews
-from avatar_kit.mesh.unwrap import simplify, unwrap
+from avatar_kit.mesh.unwrap import unwrap
 from avatar_kit.recon.meshing import HeadMeshes
 from avatar_kit.render.renderer import Renderer, interpolated, vertex_normals
 from avatar_kit.types import Array, Mesh
@@ -23,18 +23,17 @@ _NEIGHBOURS = 4  # vertices of the lighter mesh that a vertex between them takes
 def painted(meshes: HeadMeshes, config: TextureConfig, device: str) -> tuple[Mesh, Renderer, Mesh]:
     """The fine mesh with colours, what shows its shape, and the avatar: a lighter mesh with a texture, or without `config.size` the
     fine mesh again."""
-    coarse, fine, views = meshes
+    light, charts, fine, views = meshes
 
     def prepare() -> tuple[Renderer, Array]:  # of a million triangles
         renderer = Renderer(fine, device=device)
         return renderer, renderer.vertex_normals
 
     prepared = beside(prepare, device)
-    light = simplify(coarse, config.faces)
     light = replace(light, colors=continued(light, *shown_colors(views, light.vertices, vertex_normals(light))))
     renderer, normals = prepared.result()
     fine = replace(fine, colors=_colors(fine.vertices, normals, light, views))
-    return fine, renderer, bake(unwrap(light, config.size), views, config.size) if config.size else fine
+    return fine, renderer, fine if charts is None else bake(unwrap(light, charts.result()), views, config.size)
 
 
 def _colors(points: Array, normals: Array, light: Mesh, views: PhotoViews) -> Array:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from avatar_kit.config import Config
 from avatar_kit.conventions import BOX_MAX, BOX_MIN, CANONICAL_LANDMARKS, scale_of, transform_points
+from avatar_kit.elsewhere import elsewhere
 from avatar_kit.kernels.ray_search import search_grid
+from avatar_kit.mesh.charts import Charts, charts
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.refine import subdivide
 from avatar_kit.mesh.relief import photo_normals, relief
+from avatar_kit.mesh.unwrap import simplify
 from avatar_kit.recon.fit import FittedHead
 from avatar_kit.recon.rays import shrink
 from avatar_kit.render.renderer import Renderer, vertex_normals
@@ -31,9 +36,17 @@ _SEEN_SEARCH = 64, 8  # samples along the photos' rays, coarse and fine
 
 
 class HeadMeshes(NamedTuple):
-    """One surface, in the scene's world: of few triangles, of more where the photos show it, and what they show of it."""
+    """One surface, in the scene's world.
 
-    coarse: Mesh
+    Attributes:
+        light: of few triangles, for viewers.
+        charts: of those, to come; None where no texture is asked for.
+        fine: of more where the photos show it.
+        views: what the photos show of it.
+    """
+
+    light: Mesh
+    charts: Future[Charts] | None
     fine: Mesh
     views: PhotoViews
 
@@ -56,8 +69,12 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
     views = PhotoViews(scene.photos, Renderer(coarse, device=device))
     for _ in range(_RELIEFS):
         coarse = _relieved(coarse, views, fitted, config)
+    light, size = simplify(coarse, config.texture.faces), config.texture.size
+    laid = elsewhere(charts, light.vertices, light.faces, size) if size else None  # a second
     fine = refined_where_seen(coarse, views, fitted, config)
-    return HeadMeshes(Mesh(fine.vertices[: len(coarse.vertices)], coarse.faces), fine, views)
+    _, nearest = KDTree(coarse.vertices).query(light.vertices, workers=-1)
+    light = replace(light, vertices=light.vertices + (fine.vertices[: len(coarse.vertices)] - coarse.vertices)[nearest])
+    return HeadMeshes(light, laid, fine, views)
 
 
 def _meshed_as(config: Config, scene: Scene) -> Config:

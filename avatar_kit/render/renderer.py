@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -42,15 +43,26 @@ def vertex_normals(mesh: Mesh) -> Array:
 
     Vertices that are double on the seams of a texture count as one.
     """
-    faces, whole = mesh.faces, slice(None)
+    if mesh not in _known:
+        _known[mesh] = _vertex_normals(mesh)
+    return _known[mesh]
+
+
+_known: WeakKeyDictionary[Mesh, Array] = WeakKeyDictionary()  # one stage's last mesh is the next one's first
+
+
+def _vertex_normals(mesh: Mesh) -> Array:
+    corners, whole = np.ascontiguousarray(mesh.faces.T), slice(None)
+    ends = torch.from_numpy(corners.astype(np.int64))
+    vertices = torch.from_numpy(mesh.vertices)
+    a, b, c = (vertices.index_select(0, corner) for corner in ends)
+    area_normals = torch.linalg.cross(b - a, c - a)
     if mesh.texture is not None:
         _, whole = np.unique(mesh.vertices, axis=0, return_inverse=True)
-        faces = whole[faces]
-    a, b, c = (torch.from_numpy(mesh.vertices[corner]) for corner in mesh.faces.T)
-    area_normals = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros(len(mesh.vertices), 3, dtype=area_normals.dtype)
-    for corner in faces.T:
-        total.index_add_(0, torch.from_numpy(corner.astype(np.int64)), area_normals)
+        ends = torch.from_numpy(whole[corners])
+    total = torch.zeros(len(vertices), 3, dtype=area_normals.dtype)
+    for corner in ends:
+        total.index_add_(0, corner, area_normals)
     return torch.nn.functional.normalize(total, dim=1, eps=1e-20).numpy()[whole]
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from avatar_kit.elsewhere import elsewhere
 from avatar_kit.mesh.files import to_trimesh
 from avatar_kit.recon.run_folder import upright_in_metres
 from avatar_kit.render.picture import png
-from avatar_kit.score.reported import REPORTED, SOURCE
+from avatar_kit.score.plots import convergence, time_against_error
+from avatar_kit.score.reported import SOURCE
 from avatar_kit.score.tables import rivals_that_failed, summary_cells
 from avatar_kit.types import Mesh
 
@@ -44,7 +44,7 @@ class Page:
         viewer: a page of its own, shown in a frame.
         tables: name, headings, rows.
         pictures: name, caption, PNG.
-        plots: name, caption, SVG.
+        plots: name, caption, SVG or what will be it.
         details: name and text, folded away.
     """
 
@@ -53,7 +53,7 @@ class Page:
     viewer: str = ""
     tables: list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=list)
     pictures: list[tuple[str, str, bytes]] = field(default_factory=list)
-    plots: list[tuple[str, str, str]] = field(default_factory=list)
+    plots: list[tuple[str, str, str | Future[str]]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
 
     def show(self, pictures: Mapping[str, bytes]) -> None:
@@ -66,7 +66,8 @@ class Page:
 
         template = (resources.files("avatar_kit") / "score" / "page.html").read_text()
         pictures = [(name, caption, base64.b64encode(packed).decode()) for name, caption, packed in self.pictures]
-        return Environment(autoescape=True).from_string(template).render(**{**vars(self), "pictures": pictures})
+        plots = [(name, caption, svg if isinstance(svg, str) else svg.result()) for name, caption, svg in self.plots]
+        return Environment(autoescape=True).from_string(template).render(**{**vars(self), "pictures": pictures, "plots": plots})
 
 
 def run_page(result: Reconstruction, scores: Mapping[str, Any] | None) -> Page:
@@ -77,7 +78,10 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None) -> Page:
     """
     report = result.report()
     seconds = report["seconds"]
-    page = Page(f"{report['scene']}: {len(report['views'])} photos", viewer=head_viewer(upright_in_metres(result.avatar, result)))
+    page = Page(f"{report['scene']}: {len(report['views'])} photos")
+    if len(result.fitted.curve) > 1:  # first, as it takes longest
+        page.plots.append(("Convergence", "Terms of the loss, each over its first value.", elsewhere(convergence, result.fitted.curve)))
+    page.viewer = head_viewer(upright_in_metres(result.avatar, result))
     page.lead = [
         f"{seconds['total']:.1f} s on {report['device']}, of which the fit {seconds['fit']:.1f} s; preset {report['preset']}, "
         f"seed {report['seed']}, normals {report['normals']}, peak memory {report['peak_memory_mb']} MB."
@@ -92,8 +96,6 @@ def run_page(result: Reconstruction, scores: Mapping[str, Any] | None) -> Page:
     page.tables.append(("Seconds", list(seconds), [[f"{value:.2f}" for value in seconds.values()]]))
     photos = [[photo.name, f"{photo.mask_iou:.3f}", _cell(photo.normals_deg)] for photo in result.agreement]
     page.tables.append(("Each photo against the result", ["photo", "IoU of its mask", "normals, degrees"], photos))
-    if len(result.fitted.curve) > 1:
-        page.plots.append(("Convergence", "Terms of the loss, each over its first value.", _curves(result.fitted.curve)))
     page.details = [("Settings", json.dumps(report["config"], indent=1)), ("Versions", json.dumps(report["versions"], indent=1))]
     return page
 
@@ -121,7 +123,7 @@ def table_page(results: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, An
         page.tables.append(("Rivals' meshes without a score", ["subject", "views", "why"], without))
     if subjects:
         where = "the same data" if dataset == "h3ds" else "other data"
-        page.plots.append(("Error against time", f"Crosses: reported on H3DS, {where} ({SOURCE}).", _time_against_error(scored)))
+        page.plots.append(("Error against time", f"Crosses: reported on H3DS, {where} ({SOURCE}).", time_against_error(scored)))
     return page.html()
 
 
@@ -141,53 +143,3 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def svg(figure: Any) -> str:
-    """A Matplotlib figure as a picture that stands in a page."""
-    packed = io.StringIO()
-    figure.savefig(packed, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = packed.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _curves(curve: Sequence[Mapping[str, float]]) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.4))
-    axis = figure.subplots()
-    seconds = [entry["seconds"] for entry in curve]
-    for name in [name for name in curve[0] if name not in ("step", "seconds", "smooth")]:
-        values = np.array([entry[name] for entry in curve])
-        axis.plot(seconds, values / max(values[0], 1e-12), label=name)
-    axis.set(xlabel=f"seconds ({curve[-1]['step'] + 1} steps)", yscale="log")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    return svg(figure)
-
-
-def _time_against_error(scored: Sequence[Mapping[str, Any]]) -> str:
-    from matplotlib.figure import Figure
-
-    units = {"s": 1.0, "min": 60.0, "h": 3600.0}
-    figure = Figure(figsize=(8, 4))
-    axis = figure.subplots()
-    for number, views in enumerate(sorted({result["views"] for result in scored})):
-        of_these = [result for result in scored if result["views"] == views]
-        seconds = [result["seconds"]["total"] for result in of_these]
-        axis.plot(
-            seconds,
-            [result["scores"]["ours"]["h3ds"]["face_mm"] for result in of_these],
-            "o",
-            color=f"C{number}",
-            label=f"ours, {views} views",
-        )
-        for row in REPORTED:
-            if row.views == views:
-                amount, unit = row.time.split(",")[0].split()
-                axis.plot(float(amount) * units[unit], row.face_mm, "x", color=f"C{number}")
-                axis.annotate(row.method, (float(amount) * units[unit], row.face_mm), fontsize=7, xytext=(3, 3), textcoords="offset points")
-    axis.set(xscale="log", xlabel="seconds", ylabel="face, mm (h3ds protocol)")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    return svg(figure)

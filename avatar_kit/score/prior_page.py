@@ -14,7 +14,8 @@ from avatar_kit.prior.history import history_figure
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.render.picture import png
 from avatar_kit.render.sheet import contact_sheet
-from avatar_kit.score.page import Page, svg
+from avatar_kit.score.page import Page
+from avatar_kit.score.plots import svg
 
 _ON_THE_WAY = 7
 _SCORES = {

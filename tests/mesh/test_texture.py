@@ -13,6 +13,7 @@ from conftest import as_mesh
 
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.bake import bake
+from avatar_kit.mesh.charts import charts
 from avatar_kit.mesh.files import read_mesh, write_mesh
 from avatar_kit.mesh.paint import continued, shown_colors
 from avatar_kit.mesh.photo_views import PhotoViews
@@ -42,6 +43,10 @@ def grey(mesh: Mesh) -> Mesh:
     return replace(mesh, colors=np.full((len(mesh.vertices), 3), GREY))
 
 
+def laid_flat(mesh: Mesh, size: int) -> Mesh:
+    return unwrap(mesh, charts(mesh.vertices, mesh.faces, size))
+
+
 @pytest.fixture(scope="module")
 def ball() -> Mesh:
     """Radius 0.5, grey, 20 thousand faces."""
@@ -50,7 +55,7 @@ def ball() -> Mesh:
 
 @pytest.fixture(scope="module")
 def flat(ball: Mesh) -> Mesh:
-    return unwrap(grey(simplify(ball, 4000)), 256)
+    return laid_flat(grey(simplify(ball, 4000)), 256)
 
 
 def test_a_simplified_ball_stays_round(ball: Mesh) -> None:
@@ -116,7 +121,7 @@ def test_what_hides_something_is_not_painted_on_it(ball: Mesh) -> None:
     camera = camera_at(0)
     seen = Renderer(both).render(camera)
     red = np.where((seen.face >= len(ball.faces))[..., None], (1.0, 0, 0), (0, 0, 1.0)).astype(np.float32)
-    baked = bake(unwrap(both, 512), PhotoViews((Photo(red, seen.mask, camera),), Renderer(both)), 512)
+    baked = bake(laid_flat(both, 512), PhotoViews((Photo(red, seen.mask, camera),), Renderer(both)), 512)
     shown = Renderer(baked).render(orbit_camera(yaw_deg=40, pitch_deg=10, distance=3, target=np.zeros(3), focal_px=420, size=192))
     assert shown.colors is not None
     big = shown.mask & (np.linalg.norm(shown.points, axis=-1) < 0.51)
