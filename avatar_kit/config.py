@@ -128,6 +128,15 @@ class PatchesConfig:
 
 
 @dataclass(frozen=True)
+class SpotsConfig:
+    """Spots that two photos both show, to which the surface is drawn where it is far off; not in the paper."""
+
+    weight: float = 150.0  # of the distance, at the start of the fit; it falls to nothing at the end; 0: no spots
+    near: float = 0.03  # units: nearer ones have no say, patches are more exact
+    per_step: int = 200  # of them, at most
+
+
+@dataclass(frozen=True)
 class SilhouetteConfig:
     """Silhouette and pose of the fit."""
 
@@ -166,6 +175,9 @@ class MeshConfig:
     unseen_blur: float = 0.045  # units: the Gaussian over what no photo sees, whose details nothing vouches for; 0: none
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
     sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
+    outline_margin: float = (
+        0.015  # units beyond a photo's outline in which there may be a head: what is further out is cut off; 0: nothing is
+    )
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
     relief: float = 0.015  # units: reach of the relief that the photos' normals give the mesh; 0: the field's zero level as it is
     refine: bool = True  # halve the triangles that a photo sees
@@ -227,6 +239,7 @@ class Config:
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     patches: PatchesConfig = dataclasses.field(default_factory=PatchesConfig)
+    spots: SpotsConfig = dataclasses.field(default_factory=SpotsConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     cameras: CamerasConfig = dataclasses.field(default_factory=CamerasConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -255,7 +268,8 @@ PRESETS: dict[str, Config] = {
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
         patches=PatchesConfig(weight=0.0),
-        mesh=MeshConfig(relief=0.0, resolution_unsure=256),
+        spots=SpotsConfig(weight=0.0),
+        mesh=MeshConfig(relief=0.0, resolution_unsure=256, outline_margin=0.0),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
         ),

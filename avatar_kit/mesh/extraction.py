@@ -13,7 +13,7 @@ from avatar_kit.backends import BackendMissing, pick
 from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
-from avatar_kit.field.on_grid import narrow_band
+from avatar_kit.field.on_grid import narrow_band, on_finer_grid
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.mesh.handles import without_handles
 from avatar_kit.mesh.slivers import without_slivers
@@ -26,14 +26,16 @@ EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 
 @torch.no_grad()
 def extract(
-    field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN, seen: Callable[[Tensor], Tensor] | None = None
-) -> Mesh:
+    field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN, seen: Callable[[Tensor], Tensor] | None = None,
+    outside: Callable[[Tensor], Tensor] | None = None,
+) -> Mesh:  # fmt: skip
     """The head's surface in the head frame: watertight, one component, without slivers and, if `config.cut_handles` says so, handles.
 
     Args:
         cut_below: height (y, head frame) below which nothing is kept; the cut is closed.
         seen: of the field at a coarse grid's nodes, how far photos see the surface there, in [0, 1]: the rest is smoothed
             (`mesh.unseen`). By default all of it is seen.
+        outside: of the values, how far outside what the head must be within the nodes of another grid over the box lie, units.
 
     Returns:
         a mesh without faces when the field has no inside.
@@ -47,6 +49,8 @@ def extract(
     else:
         values = smooth_unless_seen(field, latent, config, seen)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
+    if outside is not None:
+        values = torch.maximum(values, on_finer_grid(outside(values), config.resolution))
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
     values = without_slivers(values, config.sliver_depth)
     if config.cut_handles:

@@ -25,6 +25,7 @@ from avatar_kit.recon.anchor import FaceAnchor
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.spots import spots_loss
 from avatar_kit.recon.start import Start
 from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array
@@ -90,6 +91,7 @@ def fit(
     optimizer = _optimizer(config, field, grids, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
     found = prior.knows_heads and config.start.steps > 0 and (bank.located or bank.has_normals)  # not by outlines alone
+    spots = start.spots if config.spots.weight > 0 else None
     anchor = FaceAnchor(cache.values) if found else None
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
@@ -142,11 +144,17 @@ def fit(
         closest = closest.detach() + share * (closest - closest.detach())
         terms["mask"] = losses.mask_loss(field(closest, _weighted(condition, share, closest)), world.inside[off], alpha, len(world))
 
+        # Spots that two photos both show, while the surface is far from them
+        if spots is not None:
+            terms["spots"] = (1.0 - progress) * spots_loss(field, condition, pose, spots, config.spots, len(world), generator)
+
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
         terms["latent"] = losses.latent_loss(code)
         loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
+        if "spots" in terms:
+            loss = loss + config.spots.weight * terms["spots"]
         if "patch" in terms:
             loss = loss + (2.0 - bank.trust) * config.patches.weight * terms["patch"]
         if settings.smooth_weight > 0:

@@ -24,6 +24,7 @@ from avatar_kit.photos.match import FACING, degrees_between, match, shrunk
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.rays import RayBank, Rays, concatenate, rays_through
+from avatar_kit.recon.spots import spots_of
 from avatar_kit.recon.start import ByRays, PosedHead, Residuals, Start, hits_of_moved_rays, solve_start
 from avatar_kit.recon.surface import seen_from
 from avatar_kit.types import Array, Camera, Photo, Scene
@@ -34,7 +35,7 @@ _APART_DEG = 75.0  # photos further apart show too little of the same
 
 def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, config: Config) -> Start:
     """Pose and latent with the cameras held; then, where cameras are refined, all of them together with what photos share. Without that,
-    outlines and normals would move them, and hair that no head of the prior has with them.
+    outlines and normals would move them, and hair that no head of the prior has with them. And the spots that photos share.
 
     Args:
         scene: the photos that `bank` was made of.
@@ -43,12 +44,17 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     Raises:
         InputError: as `solve_start`.
     """
-    cameras = config.cameras
-    if not cameras.refine or bank.photos < 2 or cameras.match_steps == 0:
-        return solve_start(bank, prior, rough, config.start, config.rays, cameras)
-    start = solve_start(bank, prior, rough, config.start, config.rays)
-    start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
+    cameras, wanted = config.cameras, config.spots.weight > 0
+    freed = cameras.refine and bank.photos > 1 and cameras.match_steps > 0
+    start = solve_start(bank, prior, rough, config.start, config.rays, None if freed else cameras)
+    if bank.photos < 2 or not (freed or wanted):
+        return start
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
+    if not freed:
+        found = shared_points(scene, head, start, config.rays, both_ways=False)
+        head.move(start)
+        return start if found is None else start._replace(spots=spots_of(head.pose, *found))
+    start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     shared = shared_points(scene, head, start, config.rays)
     go_on = functools.partial(solve_start, bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras)
     if shared is None:
@@ -57,23 +63,27 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     start = go_on(more=more)
     head.move(start)
     meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
-    return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it
+    spots = spots_of(head.pose, *shared) if wanted else None
+    return start._replace(shared=int(meet.sum()) / len(shared[0]), spots=spots)  # rays that miss the head do not meet on it
 
 
-def shared_points(scene: Scene, head: PosedHead, start: Start, rays_config: RaysConfig) -> tuple[Rays, Rays] | None:
+def shared_points(
+    scene: Scene, head: PosedHead, start: Start, rays_config: RaysConfig, *, both_ways: bool = True
+) -> tuple[Rays, Rays] | None:
     """World rays of one photo and of another, N of each, that see the same spots; None where no two photos share any.
 
     Args:
         head: of the code of `start`; its surface says where to look.
-        start: with the cameras' motions.
+        start: with the cameras' motions, where they are refined.
+        both_ways: find spots of each of two photos in the other; else of the first in the second alone.
     """
-    assert start.cameras is not None
     device, sdf = head.mean.device, head.cache.values
-    seen_with = [motion @ start.head_from_world for motion in start.cameras]
+    motions = [np.eye(4)] * len(scene.photos) if start.cameras is None else start.cameras
+    seen_with = [motion @ start.head_from_world for motion in motions]
     photos = [shrunk(_in_head_frame(photo, matrix)) for photo, matrix in zip(scene.photos, seen_with, strict=True)]
     surfaces = [_Surface(photo, sdf, rays_config) for photo in photos]
     parts = []
-    for i, j in itertools.permutations(range(len(photos)), 2):
+    for i, j in (itertools.permutations if both_ways else itertools.combinations)(range(len(photos)), 2):
         if degrees_between(photos[i], photos[j]) > _APART_DEG:
             continue
         found = match(photos[i], photos[j], surfaces[i].in_camera, surfaces[i].shown_to(photos[j], sdf))

@@ -24,6 +24,7 @@ from avatar_kit.mesh.refine import subdivide
 from avatar_kit.mesh.relief import photo_normals, relief
 from avatar_kit.mesh.unwrap import simplify
 from avatar_kit.recon.fit import FittedHead
+from avatar_kit.recon.hull import beyond_outlines
 from avatar_kit.recon.rays import shrink
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.types import Array, InputError, Mesh, Scene
@@ -62,7 +63,14 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
     """
     config = _meshed_as(config, scene)
     seen = functools.partial(seen_share, scene=scene, head_from_world=fitted.head_from_world)
-    mesh = extract(fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen)
+    margin = config.mesh.outline_margin
+
+    def outside(sdf: Tensor) -> Tensor:
+        return beyond_outlines(sdf, scene, fitted.head_from_world) - margin
+
+    mesh = extract(
+        fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen, outside=outside if margin > 0 else None
+    )
     if len(mesh.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
     coarse = mesh.transformed(np.linalg.inv(fitted.head_from_world))

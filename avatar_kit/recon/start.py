@@ -47,7 +47,8 @@ class Start(NamedTuple):
         code: w (K,), in standard deviations of the training latents.
         log_scale: of the scale that was added to the rough pose's.
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
-        shared: of the spots that two photos seem to share, the part that lies on both rays; None where none were looked for or found.
+        shared: of the spots that two photos seem to share, the part that lies on both rays; None where cameras are not refined.
+        spots: of `recon.spots.spots_of`; None where none were looked for or found.
     """
 
     head_from_world: Array
@@ -55,6 +56,7 @@ class Start(NamedTuple):
     log_scale: float
     cameras: Array | None = None
     shared: float | None = None
+    spots: Rays | None = None
 
 
 class ByRays(NamedTuple):
@@ -101,6 +103,11 @@ class PosedHead:
     def rays(self, rays: Rays) -> tuple[Tensor, Tensor, Tensor]:
         """Origins, directions and normals (N, 3) of world rays in the head frame."""
         return self._pose.rays(rays)
+
+    @property
+    def pose(self) -> HeadPose:
+        """Where it is now."""
+        return self._pose
 
     def conditions(self, count: int) -> tuple[Condition, list[Tensor]]:
         """What the latent does to the field, once for each of `count` points, and the tensors in it to differentiate by."""

@@ -33,7 +33,8 @@ def test_all_rows_settings_exist() -> None:
     for ablation in ABLATIONS.values():
         for variant in ablation.variants:
             fitted = variant.fit_config(base)
-            assert (fitted.patches.weight > 0) == (fitted.mesh.relief > 0) == variant.beyond  # the paper's rows are the paper's
+            for ours in (fitted.patches.weight, fitted.spots.weight, fitted.mesh.relief, fitted.mesh.outline_margin):
+                assert (ours > 0) == variant.beyond  # the paper's rows are the paper's
             assert len(variant.reported) == (0 if variant.beyond else len(ablation.views))
         assert len({variant.place for variant in ablation.variants}) == len(ablation.variants)
 
@@ -45,7 +46,7 @@ def test_mean_and_spread_of_a_row() -> None:
     text = ablation_table("1", {variant.name: rows for variant in ABLATIONS["1"].variants})
     assert "| Ours | 2.10 ± 0.14 (1.39) | 1.00 (1.22) | 2 | 2 |" in text
     assert "| Ours w/o shape prior | 2.10 ± 0.14 (6.98)" in text
-    assert "| ... and patches between photos and relief | 2.10 ± 0.14 | 1.00 | 2 | 2 |" in text
+    assert "| ... and ties between photos and relief | 2.10 ± 0.14 | 1.00 | 2 | 2 |" in text
 
 
 def test_a_subject_that_failed_once_does_not_shift_the_mean() -> None:
