@@ -36,7 +36,8 @@ _APART_DEG = 75.0  # photos further apart show too little of the same
 
 def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, config: Config) -> Start:
     """Pose and latent with the cameras held; then, where cameras are refined, all of them together with what photos share. Without that,
-    outlines and normals would move them, and hair that no head of the prior has with them. And the spots that photos share.
+    outlines and normals would move them, and hair that no head of the prior has with them. Where they are to be believed, the start has
+    the spots that photos share.
 
     Args:
         scene: the photos that `bank` was made of.
@@ -45,13 +46,14 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     Raises:
         InputError: as `solve_start`.
     """
-    cameras, wanted = config.cameras, config.spots.weight > 0
+    cameras = config.cameras
     freed = cameras.refine and bank.photos > 1 and cameras.match_steps > 0
     start = solve_start(bank, prior, rough, config.start, config.rays, None if freed else cameras)
-    if bank.photos < 2 or not (freed or wanted):
+    wanted = config.spots.weight > 0 and bank.photos > 1 and not cameras.refine
+    if not (freed or wanted):
         return start
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
-    if not freed:
+    if wanted:
         found = shared_points(scene, head, start, config.rays, both_ways=bank.photos <= _FEW)
         head.move(start)
         return start if found is None else start._replace(spots=spots_of(head.pose, *found))
@@ -64,8 +66,7 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     start = go_on(more=more)
     head.move(start)
     meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
-    spots = spots_of(head.pose, *shared) if wanted else None
-    return start._replace(shared=int(meet.sum()) / len(shared[0]), spots=spots)  # rays that miss the head do not meet on it
+    return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it
 
 
 def shared_points(

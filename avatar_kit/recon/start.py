@@ -48,7 +48,7 @@ class Start(NamedTuple):
         log_scale: of the scale that was added to the rough pose's.
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
         shared: of the spots that two photos seem to share, the part that lies on both rays; None where cameras are not refined.
-        spots: of `recon.spots.spots_of`; None where none were looked for or found.
+        spots: of `recon.spots.spots_of`; None where cameras are refined, or none are found.
     """
 
     head_from_world: Array

@@ -84,5 +84,6 @@ def test_photos_of_a_painted_head_with_a_shoulder_of_its_own_have_spots_on_it() 
     assert len(on_shoulders) > 20
     off = MeshQueries(mesh).closest(torch.from_numpy(on_shoulders)).distance.abs().numpy() * MM_PER_UNIT
     assert np.median(off) < 1.5
-    without = dataclasses.replace(config, spots=SpotsConfig(weight=0.0))
-    assert tied_start(scene, RayBank(scene, 256, CPU, located=True), prior, HEAD_FROM_WORLD, without).spots is None
+    freed = dataclasses.replace(config, cameras=dataclasses.replace(config.cameras, refine=True))  # whose rays are not to be believed
+    for without in (dataclasses.replace(config, spots=SpotsConfig(weight=0.0)), freed):
+        assert tied_start(scene, RayBank(scene, 256, CPU, located=True), prior, HEAD_FROM_WORLD, without).spots is None
