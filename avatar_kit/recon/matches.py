@@ -30,7 +30,6 @@ from avatar_kit.recon.surface import seen_from
 from avatar_kit.types import Array, Camera, Photo, Scene
 
 _MEETS = 0.02  # units: spots whose rays pass the head's surface this near to one another are on it
-_FEW = 3  # photos: more show enough spots if those of one are looked for in another, and not the other way round too
 _APART_DEG = 75.0  # photos further apart show too little of the same
 
 
@@ -54,7 +53,7 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
         return start
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
     if wanted:
-        found = shared_points(scene, head, start, config.rays, both_ways=bank.photos <= _FEW)
+        found = shared_points(scene, head, start, config.rays, both_ways=False)
         head.move(start)
         return start if found is None else start._replace(spots=spots_of(head.pose, *found))
     start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
