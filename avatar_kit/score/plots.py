@@ -8,6 +8,8 @@ from typing import Any
 
 from avatar_kit.score.reported import REPORTED
 
+_LEAST = 1e-2  # of its first value, to which a term is drawn: spots end at nothing
+
 
 def svg(figure: Any) -> str:
     """A Matplotlib figure as a picture that stands in a page."""
@@ -28,6 +30,7 @@ def convergence(curve: Sequence[Mapping[str, float]]) -> str:
         first = max(curve[0][name], 1e-12)
         axis.plot(seconds, [entry[name] / first for entry in curve], label=name)
     axis.set(xlabel=f"seconds ({curve[-1]['step'] + 1} steps)", yscale="log")
+    axis.set_ylim(bottom=max(axis.get_ylim()[0], _LEAST))
     axis.grid(alpha=0.3)
     axis.legend()
     return svg(figure)
