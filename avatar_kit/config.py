@@ -278,7 +278,11 @@ PRESETS: dict[str, Config] = {
 
 
 PLAIN_PRESETS = {
-    "fast": dataclasses.replace(PRESETS["fast"], cameras=PLAIN_CAMERAS),
+    "fast": dataclasses.replace(
+        PRESETS["fast"],
+        cameras=PLAIN_CAMERAS,
+        mesh=MeshConfig(outline_margin=0.05),  # a camera that is two degrees off would cut cheeks
+    ),
     "paper": dataclasses.replace(PRESETS["paper"], cameras=PLAIN_CAMERAS),
 }
 """For plain photos, whose cameras are estimated: what the user sets is set on top of these."""
