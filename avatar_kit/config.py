@@ -175,9 +175,7 @@ class MeshConfig:
     unseen_blur: float = 0.045  # units: the Gaussian over what no photo sees, whose details nothing vouches for; 0: none
     extractor: str = "auto"  # of mesh.extraction.EXTRACTORS; auto takes the preferred backend of the device
     sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
-    outline_margin: float = (
-        0.015  # units beyond a photo's outline in which there may be a head: what is further out is cut off; 0: nothing is
-    )
+    outline_margin: float = 0.015  # units: what is further outside a photo's outline is cut off; 0: nothing is
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
     relief: float = 0.015  # units: reach of the relief that the photos' normals give the mesh; 0: the field's zero level as it is
     refine: bool = True  # halve the triangles that a photo sees
@@ -281,7 +279,7 @@ PLAIN_PRESETS = {
     "fast": dataclasses.replace(
         PRESETS["fast"],
         cameras=PLAIN_CAMERAS,
-        mesh=MeshConfig(outline_margin=0.05),  # a camera that is two degrees off would cut cheeks
+        mesh=dataclasses.replace(PRESETS["fast"].mesh, outline_margin=0.05),  # a camera that is two degrees off would cut cheeks
     ),
     "paper": dataclasses.replace(PRESETS["paper"], cameras=PLAIN_CAMERAS),
 }

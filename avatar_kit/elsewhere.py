@@ -19,7 +19,8 @@ _AT_ONCE = 2
 def elsewhere(work: Callable[..., _Result], *arguments: object) -> Future[_Result]:
     """The result to come of `work`, a function of a module that imports little, since it is imported anew there.
 
-    Where no process can be started, or it ends before its work, the work is done in a thread of this one.
+    Where no process can be started, or it ends before its work, the work is done in a thread of this one. What it raises,
+    and KeyboardInterrupt where it is interrupted, the result raises.
     """
 
     def wait() -> _Result:

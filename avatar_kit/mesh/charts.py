@@ -7,12 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST_STRETCHED = (
-    0.3  # cost to which charts grow, a seventh of xatlas' own: about as many charts, less stretched, in less than half the time
-)
-_BLOCK = (
-    4  # texels: charts are packed on a grid this coarse, a sixteenth of the work, and lie at least this far apart: none bleeds into another
-)
+_MOST_STRETCHED = 0.3  # cost to which charts grow, a seventh of xatlas' own: as many, less stretched, in less than half the time
+_BLOCK = 4  # texels: charts are packed on a grid this coarse, a sixteenth of the work, and so far apart that none bleeds into another
 
 
 class Charts(NamedTuple):
@@ -30,7 +26,7 @@ class Charts(NamedTuple):
 
 
 def charts(vertices: NDArray[np.floating], faces: NDArray[np.integer], size: int) -> Charts:
-    """Charts of `vertices` (V, 3) and `faces` (F, 3) for a texture of `size` x `size` texels."""
+    """Charts of `vertices` (V, 3), in any frame and unit, and `faces` (F, 3) for a texture of `size` x `size` texels."""
     import xatlas
 
     atlas = xatlas.Atlas()

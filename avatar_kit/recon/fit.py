@@ -91,7 +91,6 @@ def fit(
     optimizer = _optimizer(config, field, grids, code, pose, radiance, bank.trust)
     rates = [group["lr"] for group in optimizer.param_groups]
     found = prior.knows_heads and config.start.steps > 0 and (bank.located or bank.has_normals)  # not by outlines alone
-    spots = start.spots if config.spots.weight > 0 else None
     anchor = FaceAnchor(cache.values) if found else None
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
@@ -145,8 +144,8 @@ def fit(
         terms["mask"] = losses.mask_loss(field(closest, _weighted(condition, share, closest)), world.inside[off], alpha, len(world))
 
         # Spots that two photos both show, while the surface is far from them
-        if spots is not None:
-            terms["spots"] = (1.0 - progress) * spots_loss(field, condition, pose, spots, config.spots, len(world), generator)
+        if start.spots is not None:
+            terms["spots"] = (1.0 - progress) * spots_loss(field, condition, pose, start.spots, config.spots, len(world), generator)
 
         # What no photo says: the Gaussian prior on g, and grids that change smoothly
         terms["latent"] = losses.latent_loss(code)

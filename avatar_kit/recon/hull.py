@@ -37,9 +37,9 @@ def beyond_outlines(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor
     nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     nodes = transform_points(np.linalg.inv(head_from_world), nodes)
     found = np.full(head.shape, _NOWHERE)
-    for photo in scene.photos:
+    for photo in (photo for photo in scene.photos if photo.mask.any()):
         beyond = _beyond(photo, nodes).reshape(head.shape) * scale_of(head_from_world)
-        if photo.mask.any() and np.count_nonzero(beyond[head] > 0) <= _MOST * np.count_nonzero(head):
+        if np.count_nonzero(beyond[head] > 0) <= _MOST * np.count_nonzero(head):
             found = np.maximum(found, beyond)
     return torch.from_numpy(found.astype(np.float32)).to(sdf)
 

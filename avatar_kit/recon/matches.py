@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from avatar_kit.config import CamerasConfig, Config, RaysConfig
-from avatar_kit.conventions import MM_PER_UNIT, rotation_of, similarity, transform_points
+from avatar_kit.conventions import MM_PER_UNIT, rotation_of, scale_of, similarity, transform_points
 from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.photos.match import FACING, degrees_between, match, shrunk
@@ -54,8 +54,7 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
     if wanted:
         found = shared_points(scene, head, start, config.rays, both_ways=False)
-        head.move(start)
-        return start if found is None else start._replace(spots=spots_of(head.pose, *found))
+        return start if found is None else start._replace(spots=spots_of(*found, unit=1.0 / scale_of(start.head_from_world)))
     start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     shared = shared_points(scene, head, start, config.rays)
     go_on = functools.partial(solve_start, bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras)

@@ -23,26 +23,20 @@ _LEAST_SINE = 0.2  # of the angle between them: less says little about depth
 _FARTHEST = 0.2  # units: spots beyond pull no harder
 
 
-@torch.no_grad()
-def spots_of(pose: HeadPose, first: Rays, second: Rays) -> Rays | None:
-    """Those rays of `first` that meet theirs of `second`, beginning where they do; None where none do.
+def spots_of(first: Rays, second: Rays, *, unit: float) -> Rays | None:
+    """Those rays of `first` that meet theirs of `second`, beginning where they do, world frame; None where none do.
 
     Args:
-        pose: of the head at which that is judged, with its cameras' motions.
         first, second: world rays of two photos that see the same spots, N of each.
+        unit: of the head frame, in the world's.
     """
-    (a, u, _), (b, v, _) = pose.rays(first), pose.rays(second)
-    between, cosine = b - a, (u * v).sum(-1)
+    between, cosine = second.origins - first.origins, (first.directions * second.directions).sum(-1)
     square = (1.0 - cosine.square()).clamp_min(1e-6)  # of the sine
-    along_u, along_v = (between * u).sum(-1), (between * v).sum(-1)
-    s, t = (along_u - cosine * along_v) / square, (cosine * along_u - along_v) / square
-    apart = (between + t[:, None] * v - s[:, None] * u).norm(dim=-1)
-    meet = (apart < _APART) & (square > _LEAST_SINE**2) & (s > 0) & (t > 0)
-    if not meet.any():
-        return None
-    rays = first[meet]
-    scale = (a - pose.rays(replace(first, origins=first.origins + first.directions))[0]).norm(dim=-1)  # head units a world unit
-    return replace(rays, origins=rays.origins + (s / scale)[meet, None] * rays.directions)
+    along_first, along_second = (between * first.directions).sum(-1), (between * second.directions).sum(-1)
+    s, t = (along_first - cosine * along_second) / square, (cosine * along_first - along_second) / square
+    apart = (between + t[:, None] * second.directions - s[:, None] * first.directions).norm(dim=-1)
+    meet = (apart < _APART * unit) & (square > _LEAST_SINE**2) & (s > 0) & (t > 0)
+    return replace(first, origins=first.origins + s[:, None] * first.directions)[meet] if meet.any() else None
 
 
 def spots_loss(

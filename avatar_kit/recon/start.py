@@ -104,11 +104,6 @@ class PosedHead:
         """Origins, directions and normals (N, 3) of world rays in the head frame."""
         return self._pose.rays(rays)
 
-    @property
-    def pose(self) -> HeadPose:
-        """Where it is now."""
-        return self._pose
-
     def conditions(self, count: int) -> tuple[Condition, list[Tensor]]:
         """What the latent does to the field, once for each of `count` points, and the tensors in it to differentiate by."""
         bias, grid, _ = self.field.condition(self.latent[None])

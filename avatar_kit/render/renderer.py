@@ -54,7 +54,7 @@ _known: WeakKeyDictionary[Mesh, Array] = WeakKeyDictionary()  # one stage's last
 def _vertex_normals(mesh: Mesh) -> Array:
     corners, whole = np.ascontiguousarray(mesh.faces.T), slice(None)
     ends = torch.from_numpy(corners.astype(np.int64))
-    vertices = torch.from_numpy(mesh.vertices)
+    vertices = torch.from_numpy(np.require(mesh.vertices, requirements="W"))
     a, b, c = (vertices.index_select(0, corner) for corner in ends)
     area_normals = torch.linalg.cross(b - a, c - a)
     if mesh.texture is not None:

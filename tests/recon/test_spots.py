@@ -12,7 +12,7 @@ from recon.test_matches import HEAD_FROM_WORLD, YAWS, paint, true_camera
 
 from avatar_kit import load_prior
 from avatar_kit.config import Config, MeshConfig, SpotsConfig
-from avatar_kit.conventions import MM_PER_UNIT, similarity, transform_points
+from avatar_kit.conventions import MM_PER_UNIT, transform_points
 from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.recon.matches import tied_start
@@ -35,18 +35,18 @@ def rays_from(eye: Array, points: Array) -> Rays:
 
 
 def test_rays_begin_where_they_meet_and_others_are_left_out() -> None:
-    pose = HeadPose(similarity(0.01, np.eye(3), np.array([0.1, 0.0, 0.0])), CPU)  # a world in hundredths of a unit
+    unit = 100.0  # of the head frame, in this world's
     points = np.random.default_rng(0).uniform(-30, 30, (50, 3))
     left, right, beside_left = np.array([-100.0, 0, 500]), np.array([150.0, 20, 450]), np.array([-101.0, 0, 500])
-    found = spots_of(pose, rays_from(left, points), rays_from(right, points))
+    found = spots_of(rays_from(left, points), rays_from(right, points), unit=unit)
     assert found is not None
     np.testing.assert_allclose(found.origins, points, atol=0.05)
     missed = points + np.where(np.arange(50) % 2, 5.0, 0.0)[:, None] * (0, 1, 0)  # every other one by 5, which is 0.05 units
-    found = spots_of(pose, rays_from(left, points), rays_from(right, missed))
+    found = spots_of(rays_from(left, points), rays_from(right, missed), unit=unit)
     assert found is not None
     np.testing.assert_allclose(found.origins, points[::2], atol=0.05)
-    assert spots_of(pose, rays_from(left, points), rays_from(beside_left, points)) is None  # nearly the same ray
-    assert spots_of(pose, rays_from(left, points), rays_from(right, 2 * right - points)) is None  # they meet behind a camera
+    assert spots_of(rays_from(left, points), rays_from(beside_left, points), unit=unit) is None  # nearly the same ray
+    assert spots_of(rays_from(left, points), rays_from(right, 2 * right - points), unit=unit) is None  # they meet behind a camera
 
 
 def test_far_spots_pull_and_near_ones_do_not() -> None:
