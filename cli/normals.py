@@ -141,7 +141,8 @@ def predict(
     from tqdm import tqdm
 
     from avatar_kit.backends import pick_device
-    from avatar_kit.normals.predict import predict_normals, preview
+    from avatar_kit.normals.predict import predict_normals
+    from avatar_kit.normals.prediction import preview
     from avatar_kit.normals.storage import load_estimator
     from avatar_kit.scene.h3ds import write_normal_map
     from avatar_kit.scene.photo_file import read_mask, read_photo

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from avatar_kit.conventions import MM_PER_UNIT, rotation_of, transform_points
+from avatar_kit.normals.estimator import Estimator, forward
 from avatar_kit.normals.losses import Targets, angle
 from avatar_kit.normals.network import NormalMaps, NormalNet
 from avatar_kit.normals.pool import pack, unpack
 from avatar_kit.normals.pose import head_pose
-from avatar_kit.normals.predict import Estimator, Prediction, forward, predict_normals
+from avatar_kit.normals.predict import predict_normals
+from avatar_kit.normals.prediction import Prediction
 from avatar_kit.normals.ray_frame import pixel_rays, to_ray_frame
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.h3ds import H3dsFolder

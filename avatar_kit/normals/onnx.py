@@ -21,7 +21,7 @@ _ON_SUBJECT = 4.0  # logit: they say nothing of the foreground, so the photo's m
 class OnnxEstimator:
     """A network from a crop (1, 3, S, S) in sRGB to normals (1, 3, S, S) or (1, S, S, 3), run by ONNX Runtime.
 
-    Nothing is downloaded. Photos must have masks. `normals.predict.check_frame` refuses maps with the wrong axes.
+    Nothing is downloaded. Photos must have masks. `normals.prediction.check_frame` refuses maps with the wrong axes.
 
     Args:
         file: the model.

@@ -11,8 +11,8 @@ import torch
 
 from avatar_kit.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, shipped
 from avatar_kit.config import NormalsConfig, stage_from_dict
+from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.network import NormalNet
-from avatar_kit.normals.predict import Estimator
 
 _COUNTER = "num_batches_tracked"  # of batch normalisation: says nothing about a trained network
 

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT, scale_of
-from avatar_kit.normals.predict import Estimator, predict_normals
+from avatar_kit.normals.estimator import Estimator
+from avatar_kit.normals.predict import predict_normals
 from avatar_kit.photos.find import closer_look, find_heads, subject_mask
 from avatar_kit.photos.locate import agreed_place, what_says
 from avatar_kit.scene.cameras import resized

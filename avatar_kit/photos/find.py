@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
-from avatar_kit.normals.predict import Estimator, forward, head_crops
+from avatar_kit.normals.estimator import Estimator, forward, head_crops
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256

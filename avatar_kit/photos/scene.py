@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT
+from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.pose import CLEAR_SHARE
-from avatar_kit.normals.predict import Estimator
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import read_plain_photos

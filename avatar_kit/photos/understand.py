@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import WIDE, Crop
+from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.pose import CLEAR_SHARE, head_pose
-from avatar_kit.normals.predict import Estimator, predict_normals
+from avatar_kit.normals.predict import predict_normals
 from avatar_kit.normals.ray_frame import pixel_rays, to_camera_frame, to_ray_frame
 from avatar_kit.photos.find import closer_look, find_heads, head_px, subject_mask
 from avatar_kit.photos.folder import PlainPhoto

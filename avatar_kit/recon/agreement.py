@@ -45,7 +45,7 @@ class Agreement:
 
 
 def doubt_about_cameras(shared: float | None) -> str | None:
-    """What to say where estimated cameras do not agree, or None; `shared` is that of `recon.start.Start`."""
+    """What to say where estimated cameras do not agree, or None; `shared` is that of `recon.posed_head.Start`."""
     if shared is None or shared >= _LEAST_SHARED:
         return None
     return (

@@ -24,9 +24,9 @@ from avatar_kit.recon import losses
 from avatar_kit.recon.anchor import FaceAnchor
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.posed_head import Start
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.spots import spots_loss
-from avatar_kit.recon.start import Start
 from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array
 
@@ -67,7 +67,7 @@ def fit(
 
     Args:
         bank: the rays of the scene's photos; their device is the computation's.
-        start: from `recon.start`; refined here.
+        start: of `recon.start.solve_start`; refined here.
         patches: of the same photos, for photoconsistency between them.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses ("terms"), the rays' weight in the loss of normals as a share

@@ -23,9 +23,11 @@ from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.photos.match import FACING, degrees_between, match, shrunk
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.losses import geman_mcclure
+from avatar_kit.recon.posed_head import PosedHead, Start, hits_of_moved_rays
 from avatar_kit.recon.rays import RayBank, Rays, concatenate, rays_through
+from avatar_kit.recon.residuals import ByRays, Residuals
 from avatar_kit.recon.spots import spots_of
-from avatar_kit.recon.start import ByRays, PosedHead, Residuals, Start, hits_of_moved_rays, solve_start
+from avatar_kit.recon.start import solve_start
 from avatar_kit.recon.surface import seen_from
 from avatar_kit.types import Array, Camera, Photo, Scene
 

@@ -32,7 +32,7 @@ from avatar_kit.recon.rays import RayBank
 from avatar_kit.types import Array, Mesh, Scene
 
 if TYPE_CHECKING:
-    from avatar_kit.normals.predict import Estimator
+    from avatar_kit.normals.estimator import Estimator
     from avatar_kit.render.renderer import Renderer
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from avatar_kit.config import PLAIN_PRESETS, Config
-from avatar_kit.normals.predict import Estimator
+from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.scene import scene_from_photos
 from avatar_kit.prior.storage import HeadPrior

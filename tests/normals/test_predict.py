@@ -13,8 +13,10 @@ from sphere_pairs import BallNet, sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import HEAD_SHARE, WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
+from avatar_kit.normals.estimator import mirrored
 from avatar_kit.normals.pose import head_pose
-from avatar_kit.normals.predict import Prediction, _joined, check_frame, mirrored, predict_normals, predict_photos, predict_scene, preview
+from avatar_kit.normals.predict import predict_normals, predict_photos, predict_scene
+from avatar_kit.normals.prediction import Prediction, check_frame, joined, preview
 from avatar_kit.scene.cameras import orbit_camera, resized
 from avatar_kit.scene.photo_file import read_mask, read_photo
 from avatar_kit.types import Array, Camera, InputError, Photo, Scene
@@ -278,12 +280,12 @@ def test_two_looks_that_disagree_go_over_into_each_other() -> None:
 
     inside = np.zeros((96, 96), bool)
     inside[16:80, 16:80] = True
-    joined = _joined(look(-half, inside), look(half, np.ones_like(inside)))
-    tilt = np.degrees(np.arctan2(joined.normals[..., 1], -joined.normals[..., 2]))
-    assert np.array_equal(joined.mask, subject)
-    np.testing.assert_allclose(np.linalg.norm(joined.normals, axis=-1), subject, atol=1e-5)
+    both = joined(look(-half, inside), look(half, np.ones_like(inside)))
+    tilt = np.degrees(np.arctan2(both.normals[..., 1], -both.normals[..., 2]))
+    assert np.array_equal(both.mask, subject)
+    np.testing.assert_allclose(np.linalg.norm(both.normals, axis=-1), subject, atol=1e-5)
     assert tilt[48, 45] == pytest.approx(-20, abs=0.1)
     assert tilt[82, 45] == pytest.approx(20, abs=0.1)
     assert np.abs(np.diff(tilt[8:88, 45])).max() < 9
-    np.testing.assert_allclose(joined.coordinates[[48, 82], 45, 0], [-half, half], atol=1e-3)
-    np.testing.assert_allclose(joined.confidence[[48, 82], 45], [1.0, 0.5], atol=1e-3)
+    np.testing.assert_allclose(both.coordinates[[48, 82], 45, 0], [-half, half], atol=1e-3)
+    np.testing.assert_allclose(both.confidence[[48, 82], 45], [1.0, 0.5], atol=1e-3)

@@ -13,8 +13,8 @@ from avatar_kit.prior.storage import load_prior
 from avatar_kit.recon.anchor import FaceAnchor
 from avatar_kit.recon.fit import fit
 from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.posed_head import Start
 from avatar_kit.recon.rays import RayBank
-from avatar_kit.recon.start import Start
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Photo, Scene

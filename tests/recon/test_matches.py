@@ -17,8 +17,10 @@ from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.normals.evaluate import angle_between_deg
 from avatar_kit.recon.matches import match_residuals, shared_points, tied_start
+from avatar_kit.recon.posed_head import PosedHead, Start, hits_of_moved_rays
 from avatar_kit.recon.rays import RayBank, Rays, rays_through
-from avatar_kit.recon.start import PosedHead, Residuals, Start, _moved, hits_of_moved_rays, solve_start
+from avatar_kit.recon.residuals import Residuals
+from avatar_kit.recon.start import _moved, solve_start
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera, Photo, Scene

@@ -18,8 +18,10 @@ from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import start
 from avatar_kit.recon.align import place
 from avatar_kit.recon.pose import HeadPose
+from avatar_kit.recon.posed_head import PosedHead, Start
 from avatar_kit.recon.rays import RayBank, Rays
-from avatar_kit.recon.start import PosedHead, Residuals, Start, _moved, normal_residuals, outline_residuals, solve_start
+from avatar_kit.recon.residuals import Residuals, normal_residuals, outline_residuals
+from avatar_kit.recon.start import _moved, solve_start
 from avatar_kit.recon.surface import FieldCache
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
