@@ -137,6 +137,15 @@ class SpotsConfig:
 
 
 @dataclass(frozen=True)
+class BesideConfig:
+    """What outlines show beside any head of the prior, tails of hair above all; not in the paper."""
+
+    least: int = 100  # nodes of rays.cache_resolution, 6 mm apart: smaller parts are left to the fit; 0: all are
+    far: float = 0.03  # units: rays that see the subject and pass the start's head further off see something beside it
+    reach: float = 0.15  # units: parts that end nearer to the head are left to the fit, which reaches as far
+
+
+@dataclass(frozen=True)
 class SilhouetteConfig:
     """Silhouette and pose of the fit."""
 
@@ -238,6 +247,7 @@ class Config:
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
     patches: PatchesConfig = dataclasses.field(default_factory=PatchesConfig)
     spots: SpotsConfig = dataclasses.field(default_factory=SpotsConfig)
+    beside: BesideConfig = dataclasses.field(default_factory=BesideConfig)
     silhouette: SilhouetteConfig = dataclasses.field(default_factory=SilhouetteConfig)
     cameras: CamerasConfig = dataclasses.field(default_factory=CamerasConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -267,6 +277,7 @@ PRESETS: dict[str, Config] = {
         ),
         patches=PatchesConfig(weight=0.0),
         spots=SpotsConfig(weight=0.0),
+        beside=BesideConfig(least=0),
         mesh=MeshConfig(relief=0.0, resolution_unsure=256, outline_margin=0.0),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)

@@ -14,6 +14,7 @@ from avatar_kit.config import MeshConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import HeadField
 from avatar_kit.field.on_grid import narrow_band, on_finer_grid
+from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.kernels.marching_cubes import marching_cubes
 from avatar_kit.mesh.handles import without_handles
 from avatar_kit.mesh.slivers import without_slivers
@@ -27,7 +28,7 @@ EXTRACTORS = {"warp": "warp", "flexicubes": "kaolin", "tetrahedra": "kaolin"}
 @torch.no_grad()
 def extract(
     field: HeadField, latent: Tensor, config: MeshConfig, *, cut_below: float = BOX_MIN, seen: Callable[[Tensor], Tensor] | None = None,
-    outside: Callable[[Tensor], Tensor] | None = None,
+    outside: Callable[[Tensor], Tensor] | None = None, beside: Tensor | None = None,
 ) -> Mesh:  # fmt: skip
     """The head's surface in the head frame: watertight, one component, without slivers and, if `config.cut_handles` says so, handles.
 
@@ -36,6 +37,7 @@ def extract(
         seen: of the field at a coarse grid's nodes, how far photos see the surface there, in [0, 1]: the rest is smoothed
             (`mesh.unseen`). By default all of it is seen.
         outside: of the values, how far outside what the head must be within the nodes of another grid over the box lie, units.
+        beside: distances to what is no part of the field, at the nodes of another grid over the box, units.
 
     Returns:
         a mesh without faces when the field has no inside.
@@ -49,16 +51,18 @@ def extract(
     else:
         values = smooth_unless_seen(field, latent, config, seen)
     axis = torch.linspace(BOX_MIN, BOX_MAX, config.resolution + 1, device=values.device)
+    if beside is not None:
+        values = torch.minimum(values, on_finer_grid(beside, config.resolution))
     if outside is not None:
         values = torch.maximum(values, on_finer_grid(outside(values), config.resolution))
     values = torch.maximum(values, (cut_below - axis)[None, :, None].to(values))
     values = without_slivers(values, config.sliver_depth)
     if config.cut_handles:
         values = without_handles(values)
-    return _surface(values, chosen=chosen, field=field, latent=latent, cut=cut_below)
+    return _surface(values, chosen=chosen, field=field, latent=latent, cut=cut_below, beside=beside)
 
 
-def _surface(values: Tensor, *, chosen: str, field: HeadField, latent: Tensor, cut: float) -> Mesh:
+def _surface(values: Tensor, *, chosen: str, field: HeadField, latent: Tensor, cut: float, beside: Tensor | None) -> Mesh:
     """Zero level of `values`, its largest piece."""
     if chosen == "warp":
         return largest_component(marching_cubes(values))
@@ -66,7 +70,7 @@ def _surface(values: Tensor, *, chosen: str, field: HeadField, latent: Tensor, c
 
     if chosen == "tetrahedra":
         return largest_component(kaolin_extraction.marching_tetrahedra(values))
-    gradient = functools.partial(_gradient_above, field=field, latent=latent, cut=cut)
+    gradient = functools.partial(_gradient, field=field, latent=latent, cut=cut, beside=beside)
     return largest_component(kaolin_extraction.flexicubes(values, gradient))
 
 
@@ -85,11 +89,15 @@ def pick_extractor(config: MeshConfig, device: str) -> str:
     return config.extractor
 
 
-def _gradient_above(points: Tensor, *, field: HeadField, latent: Tensor, cut: float, chunk: int = 8192) -> Tensor:
-    """Gradient (N, 3) of the greater of field and cut at `points` (N, 3)."""
+def _gradient(points: Tensor, *, field: HeadField, latent: Tensor, cut: float, beside: Tensor | None, chunk: int = 8192) -> Tensor:
+    """Gradient (N, 3) at `points` (N, 3) of the field, of what is beside it where that is less, or of the cut where that is greater."""
     condition = field.condition(latent[None])
     found = [field.with_gradient(part, condition) for part in points.split(chunk)]
     value, gradient = (torch.cat(parts) for parts in zip(*found))
+    if beside is not None:
+        other = query_grids(points, [beside.reshape(-1, 1)])[..., 0]
+        gradient = torch.where((other[0] < value)[:, None], other[1:].T, gradient)
+        value = torch.minimum(value, other[0])
     downwards = torch.tensor([0.0, -1.0, 0.0]).to(points)
     return torch.where((cut - points[:, 1] > value)[:, None], downwards, gradient)
 

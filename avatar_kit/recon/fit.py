@@ -22,6 +22,7 @@ from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import losses
 from avatar_kit.recon.anchor import FaceAnchor
+from avatar_kit.recon.beside import rays_onto
 from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.posed_head import Start
@@ -47,6 +48,7 @@ class FittedHead:
     radiance: RadianceField
     head_from_world: Array
     cameras: Array | None  # rigid motion of the head frame for the rays of each photo, (P, 4, 4), where cameras were refined
+    beside: Tensor | None  # distances to what is no part of the field, at the nodes of a grid over the box, (n, n, n), units
     lowest_seen: float  # height y, head frame, of the lowest hit: below it no photo says anything
     curve: list[dict[str, float]]
     steps: int
@@ -85,6 +87,8 @@ def fit(
     radiance.to(device)
     field.requires_grad_(True)
     cache = FieldCache(field, latent, config.rays.cache_resolution)
+    if start.beside is not None:
+        bank = bank.without(rays_onto(start.beside, cache.values, pose, bank.rays))
     band = _MOVING_BAND if settings.free_decoder_at >= 1 else math.inf  # a free decoder may bring the surface anywhere
     fine = [MovingNodes(grid, cache.values, band) for grid in list(field.grids)[FINEST]]
     grids = [*list(field.grids)[: len(field.grids) - len(fine)], *(nodes.values for nodes in fine)]
@@ -187,7 +191,7 @@ def fit(
     field.requires_grad_(False)
     seen_to = float(lowest) if step >= 0 else BOX_MIN
     read = [{"step": e["step"], "seconds": e["seconds"]} | {k: float(v) for k, v in e["terms"].items()} for e in curve]
-    return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), seen_to, read, step + 1)
+    return FittedHead(field, latent.detach(), radiance, pose.matrix(), pose.camera_matrices(), start.beside, seen_to, read, step + 1)
 
 
 def _optimizer(

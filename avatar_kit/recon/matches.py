@@ -22,6 +22,7 @@ from avatar_kit.kernels.grid_query import query_grids
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.photos.match import FACING, degrees_between, match, shrunk
 from avatar_kit.prior.storage import HeadPrior
+from avatar_kit.recon.beside import beside_head
 from avatar_kit.recon.losses import geman_mcclure
 from avatar_kit.recon.posed_head import PosedHead, Start, hits_of_moved_rays
 from avatar_kit.recon.rays import RayBank, Rays, concatenate, rays_through
@@ -37,8 +38,8 @@ _APART_DEG = 75.0  # photos further apart show too little of the same
 
 def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, config: Config) -> Start:
     """Pose and latent with the cameras held; then, where cameras are refined, all of them together with what photos share. Without that,
-    outlines and normals would move them, and hair that no head of the prior has with them. Where they are to be believed, the start has
-    the spots that photos share.
+    outlines and normals would move them, and hair that no head of the prior has with them. Of several photos the start has what they
+    see beside its head, and, where their cameras are to be believed, the spots that they share.
 
     Args:
         scene: the photos that `bank` was made of.
@@ -50,13 +51,23 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     cameras = config.cameras
     freed = cameras.refine and bank.photos > 1 and cameras.match_steps > 0
     start = solve_start(bank, prior, rough, config.start, config.rays, None if freed else cameras)
-    wanted = config.spots.weight > 0 and bank.photos > 1 and not cameras.refine
-    if not (freed or wanted):
+    if bank.photos == 1:
         return start
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
-    if wanted:
+    if freed:
+        start = _with_cameras_free(scene, bank, prior, head, start, config)
+    elif config.spots.weight > 0 and not cameras.refine:
         found = shared_points(scene, head, start, config.rays, both_ways=False)
-        return start if found is None else start._replace(spots=spots_of(*found, unit=1.0 / scale_of(start.head_from_world)))
+        start = start._replace(spots=None if found is None else spots_of(*found, unit=1.0 / scale_of(start.head_from_world)))
+    if config.beside.least > 0 and prior.knows_heads:
+        head.move(start)
+        start = start._replace(beside=beside_head(head.cache.values, scene, seen_with(start, bank.photos), config.beside))
+    return start
+
+
+def _with_cameras_free(scene: Scene, bank: RayBank, prior: HeadPrior, head: PosedHead, start: Start, config: Config) -> Start:
+    """Gone on from a start, whose `head` is given, with the cameras free and tied by what photos share, if they share anything."""
+    cameras = config.cameras
     start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     shared = shared_points(scene, head, start, config.rays)
     go_on = functools.partial(solve_start, bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras)
@@ -67,6 +78,11 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     head.move(start)
     meet = more(head, 1.0).values.unflatten(0, (2, -1)).norm(dim=0) < _MEETS
     return start._replace(shared=int(meet.sum()) / len(shared[0]))  # rays that miss the head do not meet on it
+
+
+def seen_with(start: Start, photos: int) -> list[Array]:
+    """head_from_world (4, 4) for the rays of each of so many photos, with the cameras' motions where they are refined."""
+    return [start.head_from_world] * photos if start.cameras is None else list(start.cameras @ start.head_from_world)
 
 
 def shared_points(
@@ -80,9 +96,8 @@ def shared_points(
         both_ways: find spots of each of two photos in the other; else of the first in the second alone.
     """
     device, sdf = head.mean.device, head.cache.values
-    motions = [np.eye(4)] * len(scene.photos) if start.cameras is None else start.cameras
-    seen_with = [motion @ start.head_from_world for motion in motions]
-    photos = [shrunk(_in_head_frame(photo, matrix)) for photo, matrix in zip(scene.photos, seen_with, strict=True)]
+    poses = seen_with(start, len(scene.photos))
+    photos = [shrunk(_in_head_frame(photo, pose)) for photo, pose in zip(scene.photos, poses, strict=True)]
     surfaces = [_Surface(photo, sdf, rays_config) for photo in photos]
     parts = []
     for i, j in (itertools.permutations if both_ways else itertools.combinations)(range(len(photos)), 2):

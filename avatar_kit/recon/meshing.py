@@ -69,7 +69,13 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
         return beyond_outlines(sdf, scene, fitted.head_from_world) - margin
 
     mesh = extract(
-        fitted.field, fitted.latent, config.mesh, cut_below=fitted.lowest_seen, seen=seen, outside=outside if margin > 0 else None
+        fitted.field,
+        fitted.latent,
+        config.mesh,
+        cut_below=fitted.lowest_seen,
+        seen=seen,
+        outside=outside if margin > 0 else None,
+        beside=fitted.beside,
     )
     if len(mesh.faces) == 0:
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")

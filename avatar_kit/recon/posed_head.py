@@ -31,6 +31,7 @@ class Start(NamedTuple):
         cameras: rigid motion of the head frame for the rays of each photo, (P, 4, 4); None where cameras are not refined.
         shared: of the spots that two photos seem to share, the part that lies on both rays; None where cameras are not refined.
         spots: of `recon.spots.spots_of`; None where cameras are refined, or none are found.
+        beside: of `recon.beside.beside_head`; None where there is nothing.
     """
 
     head_from_world: Array
@@ -39,6 +40,7 @@ class Start(NamedTuple):
     cameras: Array | None = None
     shared: float | None = None
     spots: Rays | None = None
+    beside: Tensor | None = None
 
 
 class PosedHead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields
 
 import cv2
@@ -84,6 +85,12 @@ class RayBank:
         """Mean confidence in the normals, 0 where there are none."""
         self.located = any(photo.coordinates is not None for photo in scene.photos) if located is None else located
         """Whether predicted coordinates say where the head is: what lies far from it is then hair or clothes."""
+
+    def without(self, left: Tensor) -> RayBank:
+        """The same without the rays on the subjects that are `left` alone, (N,) bool, as far as `draw` goes."""
+        fewer = copy.copy(self)
+        fewer._inside = self._inside[~left[self._inside]]
+        return fewer
 
     def outline(self, count: int) -> Rays:
         """About `count` rays through the masks' outlines, between pixels inside and outside: evenly spread, the same each time."""

@@ -79,6 +79,8 @@ def _write_fit(file: Path, result: Reconstruction) -> None:
     state = {f"field.{name}": value for name, value in fitted.field.state_dict().items()}
     state |= {f"radiance.{name}": value for name, value in fitted.radiance.state_dict().items()}
     state |= {"latent": fitted.latent, "head_from_world": torch.from_numpy(fitted.head_from_world)}
+    if fitted.beside is not None:
+        state["beside"] = fitted.beside
     metadata = {"format": "avatar-kit-fit-1", "config": json.dumps(to_dict(result.config))}
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     file.write_bytes(save(state, metadata))  # save_file would make it the owner's alone

@@ -20,7 +20,8 @@ from avatar_kit.score.tables import Result, run
 
 _FREE = ("fit.free_decoder_at=0.3",)  # without grids the decoder has to take up what the latent cannot hold; share as in section 3.3
 
-_PAPERS_OWN = ("patches.weight=0", "spots.weight=0", "mesh.relief=0", "mesh.outline_margin=0")  # without what it does not have
+# without what it does not have
+_PAPERS_OWN = ("patches.weight=0", "spots.weight=0", "beside.least=0", "mesh.relief=0", "mesh.outline_margin=0")
 
 
 class Variant(NamedTuple):

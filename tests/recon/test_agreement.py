@@ -22,7 +22,7 @@ RADIUS = 0.5
 
 
 def fitted(lowest: float = -1.0) -> FittedHead:
-    return FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, lowest, [], 0)
+    return FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, lowest, [], 0)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def ball_mesh(**settings: bool) -> Mesh:
     config = Config(mesh=MeshConfig(resolution=RESOLUTION, coarse=16, extractor="warp", **settings))
     camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
     scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
-    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(config.radiance), np.eye(4), None, -1.0, [], 0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(config.radiance), np.eye(4), None, None, -1.0, [], 0)
     return head_mesh(fitted, scene, config)
 
 
@@ -65,7 +65,7 @@ def test_the_seen_side_is_finer_and_the_face_finer_still() -> None:
 
 def test_a_surface_without_a_face_is_left_as_it_is() -> None:
     """A ball so small that none of it is near where noses are."""
-    fitted = FittedHead(Ball(0.1), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -1.0, [], 0)
+    fitted = FittedHead(Ball(0.1), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -1.0, [], 0)
     camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
     scene = Scene((Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera),), (0,), "ball")
     mesh = head_mesh(fitted, scene, Config(mesh=MeshConfig(resolution=48, coarse=24, extractor="warp")))
@@ -82,7 +82,7 @@ def test_the_mesh_takes_the_relief_of_the_normal_maps(relief: float) -> None:
     seen = Renderer(rippled).render(camera)
     scene = Scene((Photo(np.zeros((256, 256, 3), np.float32), seen.mask, camera, seen.normals),), (0,), "ball")
     settings = MeshConfig(resolution=64, coarse=16, extractor="warp", relief=relief, refine_face=False, unseen_blur=0)
-    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -0.4, [], 0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -0.4, [], 0)
     meshes = head_meshes(fitted, scene, Config(mesh=settings, texture=TextureConfig(size=0)))
     for mesh in (meshes.light, meshes.fine):
         assert is_watertight(mesh)
@@ -96,7 +96,7 @@ def test_the_mesh_takes_the_relief_of_the_normal_maps(relief: float) -> None:
 def test_what_no_given_normals_vouch_for_is_meshed_with_fewer_cells() -> None:
     camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
     settings = MeshConfig(resolution=64, resolution_unsure=32, coarse=16, extractor="warp", refine=False, relief=0)
-    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -1.0, [], 0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -1.0, [], 0)
     photo = Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera)
     facing = np.broadcast_to(np.array([0, 0, -1.0], np.float32), (64, 64, 3))
     given, predicted = replace(photo, normals=facing), replace(photo, normals=facing, confidence=np.full((64, 64), 0.1, np.float32))

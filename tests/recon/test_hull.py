@@ -54,7 +54,7 @@ def _scaled(photo: Photo, world_from_head: Array) -> Array:
 
 def ball(*photos: Photo, margin: float = 0.03) -> Mesh:
     settings = MeshConfig(resolution=64, coarse=16, extractor="warp", refine=False, unseen_blur=0, outline_margin=margin)
-    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, -1.0, [], 0)
+    fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -1.0, [], 0)
     return head_meshes(fitted, scene_of(*photos), Config(mesh=settings, texture=TextureConfig(size=0))).fine
 
 
