@@ -1,7 +1,8 @@
 """Growing a set of voxels without changing its topology: only simple points are added.
 
 A point is simple if adding it changes neither the pieces nor the holes of the set and of its complement, which its 26 neighbours
-decide (Bertrand and Malandain 1994). One thread does all of it: what is added first decides what may be added next.
+decide (Bertrand and Malandain 1994). They wait in a heap, the lowest first, as in Dijkstra's search. One thread does all of it: what
+is added first decides what may be added next.
 Twin: `tests/reference/simple_points_twin.py`.
 """
 
@@ -27,6 +28,7 @@ _ALL = wp.constant(_mask(lambda offset: any(offset)))
 _FACES = wp.constant(_mask(lambda offset: sum(map(abs, offset)) == 1))
 _EIGHTEEN = wp.constant(_mask(lambda offset: 1 <= sum(map(abs, offset)) <= 2))
 
+_MEMBER, _FREE, _WAITS = (wp.constant(wp.uint8(i)) for i in (1, 2, 3))  # of a voxel that is in the set, may be, and is in the heap; else 0
 
 # Bit 9 (dx + 1) + 3 (dy + 1) + dz + 1 is a neighbour's: a step along an axis shifts all of them at once, but for the layer that would leave
 _LOW_Y = wp.constant(_mask(lambda offset: offset[1] < 0))
@@ -76,33 +78,74 @@ def _one_piece_by_faces(among: int):
     return (touching & ~found) == 0 and touching != 0
 
 
+@wp.func
+def _push(heap: wp.array(dtype=int), size: int, rank: int):
+    at = int(size)
+    while at > 0 and heap[(at - 1) // 2] > rank:
+        heap[at] = heap[(at - 1) // 2]
+        at = (at - 1) // 2
+    heap[at] = rank
+
+
+@wp.func
+def _pop(heap: wp.array(dtype=int), size: int):
+    """The lowest of so many; the others keep their heap."""
+    lowest = heap[0]
+    last = heap[size - 1]
+    at = int(0)
+    below = int(1)
+    while below < size - 1:
+        if below + 1 < size - 1 and heap[below + 1] < heap[below]:
+            below += 1
+        if heap[below] >= last:
+            below = size  # its place is found
+        else:
+            heap[at] = heap[below]
+            at = below
+            below = 2 * at + 1
+    heap[at] = last
+    return lowest
+
+
 @wp.kernel
 def _grow_kernel(
     order: wp.array(dtype=int),
-    count: int,
+    rank: wp.array(dtype=int),
     steps: wp.array(dtype=int),
-    members: wp.array(dtype=wp.uint8),
+    heap: wp.array(dtype=int),
+    state: wp.array(dtype=wp.uint8),
 ):
-    left = count
-    before = int(-1)
-    while left != before:  # until a round adds nothing
-        before = left
-        left = int(0)
-        for i in range(before):
-            at = order[i]
-            inside = int(0)
-            for b in range(27):
-                if members[at + steps[b]] != wp.uint8(0):
-                    inside = inside | (1 << b)
-            if _one_piece(inside) and _one_piece_by_faces(_ALL & ~inside):
-                members[at] = wp.uint8(1)
-            else:  # perhaps later: those that wait move together, hundreds of rounds would else read all of them
-                order[left] = at
-                left += 1
+    size = int(0)
+    for i in range(order.shape[0]):
+        touches = bool(False)
+        for b in range(27):
+            touches = touches or state[order[i] + steps[b]] == _MEMBER
+        if touches:
+            _push(heap, size, i)
+            state[order[i]] = _WAITS
+            size += 1
+    while size > 0:
+        at = order[_pop(heap, size)]
+        size -= 1
+        inside = int(0)
+        for b in range(27):
+            if state[at + steps[b]] == _MEMBER:
+                inside = inside | (1 << b)
+        if _one_piece(inside) and _one_piece_by_faces(_ALL & ~inside):
+            state[at] = _MEMBER
+            for b in range(27):  # what could not be added may be now
+                beside = at + steps[b]
+                if state[beside] == _FREE:
+                    _push(heap, size, rank[beside])
+                    state[beside] = _WAITS
+                    size += 1
+        else:
+            state[at] = _FREE
 
 
 def grow_simply(start: torch.Tensor, allowed: torch.Tensor, priority: torch.Tensor) -> torch.Tensor:
-    """`start` grown into `allowed`, in the order of `priority`, lowest first, as far as its topology stays what it is.
+    """`start` grown into `allowed`, of what can be added always the lowest in `priority` first: a flood, whose fronts meet where the way
+    to each other was highest.
 
     Voxels of the set are connected by faces, edges and corners, those of its complement by faces, as marching cubes sees them.
 
@@ -120,9 +163,11 @@ def grow_simply(start: torch.Tensor, allowed: torch.Tensor, priority: torch.Tens
             free.select(axis, end).fill_(False)
     indices = free.flatten().nonzero()[:, 0]
     order = indices[priority.detach().cpu().flatten()[indices].argsort(stable=True)].to(torch.int32)
-    members = start.cpu().to(torch.uint8).flatten().contiguous()
+    rank = torch.empty(free.numel(), dtype=torch.int32)
+    rank[order.long()] = torch.arange(len(order), dtype=torch.int32)
+    state = (_MEMBER.value * start.cpu().to(torch.uint8) + _FREE.value * free.to(torch.uint8)).flatten()
     strides = np.array([shape[1] * shape[2], shape[2], 1])
     steps = torch.tensor((np.array(_OFFSETS) @ strides).tolist(), dtype=torch.int32)
-    inputs = [wp.from_torch(order), len(order), wp.from_torch(steps), wp.from_torch(members, dtype=wp.uint8)]
-    runtime.launch(_grow_kernel, 1, inputs, like=members)
-    return members.reshape(shape) > 0
+    ints = [wp.from_torch(values) for values in (order, rank, steps, torch.empty_like(order))]
+    runtime.launch(_grow_kernel, 1, [*ints, wp.from_torch(state, dtype=wp.uint8)], like=state)
+    return state.reshape(shape) == _MEMBER.value

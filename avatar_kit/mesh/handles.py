@@ -1,6 +1,6 @@
 """Cutting handles: a head's surface has the topology of a sphere, whatever bridges its hair makes.
 
-The inside is grown anew from its core, deepest voxels first, and only where that changes no topology. Where two fronts meet around
+The inside is flooded from its core, deepest voxels first, and only where that changes no topology. Where two fronts meet around
 a hole they stay a voxel apart: the handle is cut where it is thinnest. Source: Kriegeskorte and Goebel 2001, on a signed distance.
 """
 
@@ -17,7 +17,7 @@ from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.kernels.marching_cubes import closed_at_box
 from avatar_kit.kernels.simple_points import grow_simply
 
-_CORES = (0.1, 0.2, 0.05)  # units: depths below which a head may be a ball; else its deepest voxel is
+_CORES = (0.05, 0.1, 0.2)  # units: depths below which a head may be a ball; else its deepest voxel is
 BEYOND = 0.3  # of a cell: how far on the other side of the surface a voxel is put that changes sides
 CORNERS = np.ones((3, 3, 3), bool)  # neighbours inside, by corners too; outside they are those of faces
 

@@ -35,6 +35,19 @@ def test_a_ring_is_left_open_where_it_is_filled_last() -> None:
     assert (allowed & ~found).nonzero().tolist() == [[5, 3, 1]]
 
 
+def test_fronts_meet_where_a_ring_is_shallowest_however_far_that_is() -> None:
+    """Two thirds of the ring's way from the start; a race along both sides would end half way around."""
+    allowed = torch.zeros(43, 43, 3, dtype=torch.bool)
+    allowed[1:42, 1:42, 1] = True
+    allowed[2:41, 2:41, 1] = False
+    start = torch.zeros_like(allowed)
+    start[1, 20, 1] = True
+    priority = torch.rand(allowed.shape, generator=torch.Generator().manual_seed(0)) - 1.0
+    priority[25, 1, 1] = 1.0
+    found = grow_simply(start, allowed, priority)
+    assert (allowed & ~found).nonzero().tolist() == [[25, 1, 1]]
+
+
 def test_a_ball_is_filled_whole_and_a_second_one_is_not_reached() -> None:
     axis = torch.arange(-8.0, 9.0)
     x, y, z = torch.meshgrid(axis, axis, axis, indexing="ij")

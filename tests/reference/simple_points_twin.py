@@ -26,16 +26,15 @@ def is_simple(members: Array) -> bool:
 
 
 def grow_simply(start: Array, allowed: Array, priority: Array) -> Array:
-    """As `kernels.simple_points.grow_simply`."""
+    """As `kernels.simple_points.grow_simply`: all that could be added is looked through for the lowest, again and again."""
     members = start.copy()
     inner = np.zeros_like(start)
     inner[1:-1, 1:-1, 1:-1] = True
     order = np.argwhere(allowed & ~start & inner)
     order = order[np.argsort(priority[tuple(order.T)], kind="stable")]
-    again = True
-    while again:
-        again = False
-        for x, y, z in order:
-            if not members[x, y, z] and is_simple(members[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2]):
-                members[x, y, z] = again = True
-    return members
+    while True:
+        free = (tuple(at) for at in order if not members[tuple(at)])
+        lowest = next(((x, y, z) for x, y, z in free if is_simple(members[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2])), None)
+        if lowest is None:
+            return members
+        members[lowest] = True
