@@ -149,7 +149,7 @@ class BesideConfig:
 class SilhouetteConfig:
     """Silhouette and pose of the fit."""
 
-    alpha: float = 600.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
+    alpha: float = 1500.0  # sharpness at the end: the mask probability is sigmoid(-alpha * d)
     alpha_start: float = 300.0  # ... and at the start, from where it grows geometrically
     outlier_width: float = 0.05  # units: silhouettes further off move the grids rather than latent and pose
     pose_learning_rate: float = 1e-3  # of the pose during the fit; 0 holds it
@@ -278,6 +278,7 @@ PRESETS: dict[str, Config] = {
         patches=PatchesConfig(weight=0.0),
         spots=SpotsConfig(weight=0.0),
         beside=BesideConfig(least=0),
+        silhouette=SilhouetteConfig(alpha=600.0),
         mesh=MeshConfig(relief=0.0, resolution_unsure=256, outline_margin=0.0),
         normals=NormalsConfig(
             encoder="efficientnet-b1", decoder_channels=(256, 128, 64, 32, 16)
