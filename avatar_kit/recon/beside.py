@@ -19,7 +19,7 @@ from avatar_kit.config import BesideConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN, transform_points
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.recon.pose import HeadPose
-from avatar_kit.recon.rays import Rays, shrink
+from avatar_kit.recon.rays import Rays, rays_of_mask, shrink
 from avatar_kit.types import Array, Photo, Scene
 
 _PX = 160  # longer side of a photo: its pixels are smaller than a cell
@@ -80,14 +80,11 @@ def rays_onto(beside: Tensor, sdf: Tensor, pose: HeadPose, rays: Rays) -> Tensor
 
 def _said_by(photo: Photo, head_from_world: Array, sdf: Tensor, points: Array, far: float) -> tuple[Array, Array]:
     """Of `points` (N, 3), head frame, which may belong to the subject for all that a photo shows, and at which it looks past the head."""
-    origins, directions = photo.camera.rays(photo.camera.pixel_grid()[photo.mask])
-    starts, ends = transform_points(head_from_world, np.stack([origins, origins + directions]))
-    along = (ends - starts) / np.linalg.norm(ends - starts, axis=-1, keepdims=True)
-    rays = [torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(sdf.device) for part in (starts, along)]
-    found = search_grid(sdf, *rays, coarse=_SAMPLES[0], fine=_SAMPLES[1])
+    origins, directions = rays_of_mask(photo, head_from_world, sdf.device)
+    found = search_grid(sdf, origins, directions, coarse=_SAMPLES[0], fine=_SAMPLES[1])
     depth, past = np.full(photo.mask.shape, -np.inf), np.zeros(photo.mask.shape, bool)  # rays that just miss the head hide nothing
     depth[photo.mask] = torch.where(found.hit, found.depth, -torch.inf).cpu().numpy()
-    nearest = rays[0][:, 1] + rays[1][:, 1] * torch.nan_to_num(found.closest_depth, BOX_MIN)
+    nearest = origins[:, 1] + directions[:, 1] * torch.nan_to_num(found.closest_depth, BOX_MIN)
     past[photo.mask] = (~found.hit & (found.closest_value > far) & (nearest > _LOWEST)).cpu().numpy()
     pixels, in_front = photo.camera.project(transform_points(np.linalg.inv(head_from_world), points))
     height, width = photo.mask.shape

@@ -25,7 +25,7 @@ from avatar_kit.mesh.relief import photo_normals, relief
 from avatar_kit.mesh.unwrap import simplify
 from avatar_kit.recon.fit import FittedHead
 from avatar_kit.recon.hull import beyond_outlines
-from avatar_kit.recon.rays import shrink
+from avatar_kit.recon.rays import rays_of_mask, shrink
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.types import Array, InputError, Mesh, Scene
 
@@ -120,12 +120,9 @@ def seen_share(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor:
         small = shrink(photo, _SEEN_PX)
         if not small.mask.any():
             continue
-        origins, directions = small.camera.rays(small.camera.pixel_grid()[small.mask])
-        starts, ends = transform_points(head_from_world, np.stack([origins, origins + directions]))
-        along = (ends - starts) / np.linalg.norm(ends - starts, axis=-1, keepdims=True)
-        rays = [torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(sdf.device) for part in (starts, along)]
-        found = search_grid(sdf, *rays, coarse=_SEEN_SEARCH[0], fine=_SEEN_SEARCH[1])
-        points = (rays[0] + rays[1] * found.depth[:, None])[found.hit].cpu().numpy()
+        origins, directions = rays_of_mask(small, head_from_world, sdf.device)
+        found = search_grid(sdf, origins, directions, coarse=_SEEN_SEARCH[0], fine=_SEEN_SEARCH[1])
+        points = (origins + directions * found.depth[:, None])[found.hit].cpu().numpy()
         seen[tuple(np.rint((points - BOX_MIN) / (BOX_MAX - BOX_MIN) * cells).astype(int).clip(0, cells).T)] = True
     if not seen.any():
         return torch.zeros_like(sdf)

@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from avatar_kit.conventions import transform_points
 from avatar_kit.scene.cameras import resized
 from avatar_kit.types import Array, Camera, Photo, Scene
 
@@ -138,6 +139,19 @@ def rays_through(camera: Camera, pixels: Array, number: int, device: torch.devic
     nothing = torch.zeros(len(origins), 3, device=device)
     origins, directions = (torch.from_numpy(np.ascontiguousarray(a, np.float32)).to(device) for a in (origins, directions))
     return Rays(origins, directions, nothing[:, 0] > 0, nothing, nothing, nothing[:, 0], torch.full((len(origins),), number, device=device))
+
+
+def rays_of_mask(photo: Photo, head_from_world: Array, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Origins and unit directions (N, 3), head frame, of the rays through the pixels of a photo's mask, row by row.
+
+    Args:
+        head_from_world: similarity (4, 4).
+    """
+    origins, directions = photo.camera.rays(photo.camera.pixel_grid()[photo.mask])
+    starts, ends = transform_points(head_from_world, np.stack([origins, origins + directions]))
+    along = (ends - starts) / np.linalg.norm(ends - starts, axis=-1, keepdims=True)
+    starts, along = (torch.from_numpy(np.ascontiguousarray(part, np.float32)).to(device) for part in (starts, along))
+    return starts, along
 
 
 def _rays_of(photo: Photo, number: int, device: torch.device) -> Rays:

@@ -23,29 +23,18 @@ def test_it_grows_as_its_twin(share: float, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-def test_a_ring_is_left_open_where_it_is_filled_last() -> None:
-    allowed = torch.zeros(7, 7, 3, dtype=torch.bool)
-    allowed[1:6, 1:6, 1] = True
-    allowed[2:5, 2:5, 1] = False
-    start = torch.zeros_like(allowed)
-    start[1, 3, 1] = True
-    priority = torch.zeros(allowed.shape)
-    priority[5, 3, 1] = 1.0
-    found = grow_simply(start, allowed, priority)
-    assert (allowed & ~found).nonzero().tolist() == [[5, 3, 1]]
-
-
-def test_fronts_meet_where_a_ring_is_shallowest_however_far_that_is() -> None:
-    """Two thirds of the ring's way from the start; a race along both sides would end half way around."""
-    allowed = torch.zeros(43, 43, 3, dtype=torch.bool)
-    allowed[1:42, 1:42, 1] = True
-    allowed[2:41, 2:41, 1] = False
-    start = torch.zeros_like(allowed)
-    start[1, 20, 1] = True
+@pytest.mark.parametrize(("size", "start", "shallow"), [(7, (1, 3), (5, 3)), (43, (1, 20), (25, 1))])
+def test_a_ring_is_left_open_where_it_is_shallowest(size: int, start: tuple[int, int], shallow: tuple[int, int]) -> None:
+    """However far that is: on the large ring a race along both sides would end opposite to the start, not a quarter of the way around."""
+    allowed = torch.zeros(size, size, 3, dtype=torch.bool)
+    allowed[1:-1, 1:-1, 1] = True
+    allowed[2:-2, 2:-2, 1] = False
+    begin = torch.zeros_like(allowed)
+    begin[*start, 1] = True
     priority = torch.rand(allowed.shape, generator=torch.Generator().manual_seed(0)) - 1.0
-    priority[25, 1, 1] = 1.0
-    found = grow_simply(start, allowed, priority)
-    assert (allowed & ~found).nonzero().tolist() == [[25, 1, 1]]
+    priority[*shallow, 1] = 1.0
+    found = grow_simply(begin, allowed, priority)
+    assert (allowed & ~found).nonzero().tolist() == [[*shallow, 1]]
 
 
 def test_a_ball_is_filled_whole_and_a_second_one_is_not_reached() -> None:
