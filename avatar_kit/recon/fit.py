@@ -69,7 +69,7 @@ def fit(
 
     Args:
         bank: the rays of the scene's photos; their device is the computation's.
-        start: of `recon.start.solve_start`; refined here.
+        start: of `recon.matches.tied_start`; refined here.
         patches: of the same photos, for photoconsistency between them.
         seconds: stop after the step that passes this, with a finished result.
         on_step: called after each step with its number and its losses ("terms"), the rays' weight in the loss of normals as a share
