@@ -68,6 +68,8 @@ class PhotoViews:
 
 def sample(image: Array, pixels: Array) -> Array:
     """Bilinear values (N, ...) of an image at `pixels` (N, 2), (x, y); zero outside."""
+    if len(pixels) == 0:  # which cv2 refuses
+        return np.empty((0, *image.shape[2:]), image.dtype)
     width = 1 << 14  # cv2 takes maps of at most 32767 a side
     x, y = (np.pad((v - 0.5).astype(np.float32), (0, -len(v) % width), constant_values=-9).reshape(-1, width) for v in pixels.T)
     found = cv2.remap(np.ascontiguousarray(image), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from scipy import sparse
@@ -22,8 +23,11 @@ from avatar_kit.types import Array, Mesh
 
 _GIVEN = 100.0  # certainty of normals that come with a photo, a two-hundredth of a radian off; 1 is for a twentieth, of predicted ones
 _MIXED = 0.8  # length of the mean of the normals around a pixel, below which these are of two surfaces
+_CREASE = 0.05  # bend of normals at which they are half as certain: of 0.1 rad over 1 mm and none over the next, in a photo of a head
+_CREASE_PX = 512  # longer side of a photo of which a bend is over one pixel, over two of one twice as large
 _WIDTH = 0.5  # of the robust weight: length of the difference between the normals of photo and mesh
 _SMOOTH = 0.05  # of the certainty that normals mostly have: so sure it is, elsewhere, that a surface is smooth
+_SMOOTH_CREASED = 0.002  # ... and at creases
 _SMOOTHINGS = 6  # times that normals are averaged with those around, for what is smooth and for the ways along which vertices move
 _FOLDED = 0.3  # cosine between a vertex's normal before and after, below which the surface has folded over: photos are not believed there
 _TRIES = 2  # solutions, each without the normals that the one before folded over
@@ -32,10 +36,24 @@ _STIFFEST = 4.0  # an edge, of equilateral triangles 0.6: more between the ends 
 _TOLERANCE, _MOST_STEPS = 0.05, 100  # of the conjugate gradients: relative residual, and how many
 
 
-def photo_normals(views: PhotoViews, points: Array, normals: Array) -> tuple[Array, Array]:
-    """Unit normals (N, 3) that photos show at surface `points` with `normals`, (N, 3), world frame; zero where none does. And their
-    certainty (N,): how well the photos show a point times how sure their normals are, summed over photos."""
-    total, certainty = np.zeros((len(points), 3)), np.zeros(len(points))
+class ShownNormals(NamedTuple):
+    """What photos say of the normals at N points.
+
+    Attributes:
+        normals: unit, (N, 3), world frame; zero where no photo shows any.
+        certainty: how well the photos show a point times how sure their normals are, summed over photos, (N,).
+        evenness: the part of it that is left at creases, (N,); 1 where no photo shows any. Sides of creases are hidden or narrower than
+            pixels: normals across them say little of heights, and would sink lips and noses.
+    """
+
+    normals: Array
+    certainty: Array
+    evenness: Array
+
+
+def photo_normals(views: PhotoViews, points: Array, normals: Array) -> ShownNormals:
+    """The normals that photos show at surface `points` with unit `normals`, (N, 3), world frame."""
+    total, certainty, anyhow = np.zeros((len(points), 3)), np.zeros(len(points)), np.zeros(len(points))
     for photo, pixels, weight in views.shown(points, normals):
         if photo.normals is None:
             continue
@@ -43,29 +61,41 @@ def photo_normals(views: PhotoViews, points: Array, normals: Array) -> tuple[Arr
         shown = sample(photo.normals, pixels[on]).astype(np.float64)
         length = np.sqrt(np.einsum("nc,nc->n", shown, shown))
         sure = weight[on] * (length > _MIXED) * (_GIVEN if photo.confidence is None else sample(photo.confidence, pixels[on]))
+        anyhow[on] += sure
+        sure /= 1.0 + np.square(sample(_bend(photo.normals), pixels[on]) / _CREASE)
         total[on] += (sure / np.maximum(length, 1e-6))[:, None] * shown @ photo.camera.world_from_camera[:3, :3].T
         certainty[on] += sure
-    return _unit(total), certainty
+    return ShownNormals(_unit(total), certainty, np.divide(certainty, anyhow, out=np.ones(len(points)), where=anyhow > 0))
 
 
-def relief(mesh: Mesh, own: Array, shown: Array, certainty: Array, *, reach: float, held: Array) -> Mesh:
+def _bend(normals: Array) -> Array:
+    """How much less evenly than on a cylinder a map of normals (H, W, 3) changes at each pixel: length of its second difference along
+    rows or columns, the greater, (H, W) float32."""
+    step = max(1, round(max(normals.shape) / _CREASE_PX))
+    second = np.zeros((2 * step + 1, 1), np.float32)
+    second[[0, step, -1], 0] = 1.0, -2.0, 1.0
+    along = (cv2.filter2D(normals, -1, kernel, borderType=cv2.BORDER_REPLICATE) for kernel in (second, second.T))
+    return np.sqrt(np.maximum(*(np.einsum("hwc,hwc->hw", bend, bend) for bend in along)))
+
+
+def relief(mesh: Mesh, own: Array, photos: ShownNormals, *, reach: float, held: Array) -> Mesh:
     """The mesh with the normals that are shown where they are certain.
 
     Args:
         own: the mesh's unit normals at its vertices, (V, 3).
-        shown, certainty: of `photo_normals`.
+        photos: of `photo_normals`, at the vertices.
         reach: what is narrower than some six times this, and the certainty's root, takes the shape that normals say; what is wider
             keeps its own. The mesh's unit.
         held: vertices that stay where they are, (V,) bool.
     """
-    if not certainty.any():
+    if not photos.certainty.any():
         return mesh
     origin = mesh.vertices.mean(0)
-    points, own, shown, certainty = (np.asarray(values, np.float32) for values in (mesh.vertices - origin, own, shown, certainty))
+    points, own, shown, certainty, evenness = (np.asarray(values, np.float32) for values in (mesh.vertices - origin, own, *photos))
     edges = _edges(points, mesh.faces)
     up = _smoothed(own, edges)
     trust = certainty / np.square(1.0 + np.square(shown - own).sum(1) / _WIDTH**2)  # Geman and McClure: photos show another surface
-    least = np.float32(_SMOOTH * np.percentile(certainty[certainty > 0], 90))
+    least = np.maximum(_SMOOTH * evenness, _SMOOTH_CREASED) * np.float32(np.percentile(certainty[certainty > 0], 90))
     stay = edges.area / reach**2 * np.where(held, _HELD, 1.0)
     height, moved = np.zeros(len(own), np.float32), mesh
     for _ in range(_TRIES):

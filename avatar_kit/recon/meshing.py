@@ -105,7 +105,7 @@ def _relieved(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config)
     own = vertex_normals(mesh)
     reach = config.mesh.relief / scale_of(fitted.head_from_world)
     held = _near_cut(mesh.vertices, fitted, 4.0 / config.mesh.resolution)
-    return relief(mesh, own, *photo_normals(views, mesh.vertices, own), reach=reach, held=held)
+    return relief(mesh, own, photo_normals(views, mesh.vertices, own), reach=reach, held=held)
 
 
 def seen_share(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor:

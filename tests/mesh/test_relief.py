@@ -9,7 +9,7 @@ import trimesh
 
 from avatar_kit.kernels.height_system import height_system
 from avatar_kit.mesh.photo_views import PhotoViews
-from avatar_kit.mesh.relief import photo_normals, relief
+from avatar_kit.mesh.relief import ShownNormals, photo_normals, relief
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Mesh, Photo
@@ -40,7 +40,8 @@ def heights(mesh: Mesh) -> Array:
 def bent(ball: Mesh, shown: Array, certainty: float | Array, *, reach: float = 30.0, held: Array | None = None) -> Mesh:
     count = len(ball.vertices)
     nobody = np.zeros(count, bool) if held is None else held
-    return relief(ball, ball.vertices / RADIUS, shown, np.broadcast_to(certainty, count), reach=reach, held=nobody)
+    photos = ShownNormals(shown, np.broadcast_to(certainty, count), np.ones(count))
+    return relief(ball, ball.vertices / RADIUS, photos, reach=reach, held=nobody)
 
 
 def test_ripples_rise_to_their_height(ball: Mesh) -> None:
@@ -90,13 +91,30 @@ def test_lumps_are_smoothed_where_photos_say_nothing(ball: Mesh, rng: np.random.
     front = ball.vertices[:, 2] > 0
     own = vertex_normals(lumpy)
     shown = np.where(front[:, None], ball.vertices / RADIUS, 0.0)
-    found = relief(lumpy, own, shown, front.astype(float), reach=20.0, held=np.zeros(len(front), bool))
+    photos = ShownNormals(shown, front.astype(float), np.ones(len(front)))
+    found = relief(lumpy, own, photos, reach=20.0, held=np.zeros(len(front), bool))
     deep = np.abs(ball.vertices[:, 2]) > 10
     before, after = (vertex_normals(mesh) for mesh in (lumpy, found))
     outward = ball.vertices / RADIUS
     for side, share in ((front & deep, 0.3), (~front & deep, 0.5)):
         rough, smooth = (np.arccos(np.clip((n * outward).sum(1), -1, 1))[side].mean() for n in (before, after))
         assert smooth < share * rough
+
+
+def test_a_terrace_keeps_its_height_above_what_photos_hide(ball: Mesh) -> None:
+    """A cap stands 2 above the ball. Photos that do not see the step around it would have it sink into the ball."""
+    outward = ball.vertices / RADIUS
+    away = np.degrees(np.arccos(outward[:, 2]))
+    terrace = Mesh(ball.vertices + 2.0 * np.clip((30 - away) / 4 + 0.5, 0, 1)[:, None] * outward, ball.faces)
+    evenness = np.where(np.abs(away - 30) < 4, 0.001, 1.0)
+    own, nobody = vertex_normals(terrace), np.zeros(len(away), bool)
+    cap, around = away < 15, (away > 45) & (away < 60)
+    heights_kept = []
+    for even in (np.ones(len(away)), evenness):
+        found = heights(relief(terrace, own, ShownNormals(outward, even, even), reach=100.0, held=nobody))
+        heights_kept.append(found[cap].mean() - found[around].mean())
+    assert heights_kept[0] < 1.0
+    assert heights_kept[1] > 1.8
 
 
 def test_the_system_is_that_of_plain_loops(rng: np.random.Generator) -> None:
@@ -133,7 +151,7 @@ def test_photos_show_the_normals_of_what_they_see(ball: Mesh) -> None:
         seen = renderer.render(camera)
         image, there = np.zeros((256, 256, 3), np.float32), np.ones((256, 256), np.float32)
         views.append(Photo(image, seen.mask, camera, seen.normals, confidence=None if confidence is None else there))
-    shown, certainty = photo_normals(PhotoViews(tuple(views), renderer), ball.vertices, outward)
+    shown, certainty, evenness = photo_normals(PhotoViews(tuple(views), renderer), ball.vertices, outward)
     known = certainty > 0
     assert np.degrees(np.arccos(np.clip((shown * outward).sum(1)[known], -1, 1))).max() < 2
     left, right = (view.camera.centre / 600 for view in views)
@@ -141,3 +159,33 @@ def test_photos_show_the_normals_of_what_they_see(ball: Mesh) -> None:
     assert certainty[(outward @ right > 0.9) & (outward @ left < 0)] == pytest.approx(1.0, abs=0.05)
     assert not known[(outward @ left < 0) & (outward @ right < 0)].any()
     assert not shown[~known].any()
+    assert evenness[outward @ left > 0.9].min() > 0.9  # a ball has no creases
+
+
+@pytest.mark.parametrize("size", [128, 1024])
+def test_certainty_ends_at_creases(ball: Mesh, size: int) -> None:
+    """A photo that shows a roof: within a pixel of its ridge, one of a photo of 512, normals say nothing of heights."""
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=600, target=np.zeros(3), focal_px=2.4 * size, size=size)
+    left = np.arange(size)[:, None] < size / 2
+    roof = np.where(left, [-0.5, 0, -(0.75**0.5)], [0.5, 0, -(0.75**0.5)]).astype(np.float32)
+    photo = Photo(np.zeros((size, size, 3), np.float32), np.ones((size, size), bool), camera, np.tile(roof, (size, 1, 1)))
+    x = np.linspace(-40, 40, 161)
+    points = np.stack([x, 0 * x, np.sqrt(RADIUS**2 - x**2)], axis=1)
+    found = photo_normals(PhotoViews((photo,), Renderer(ball)), points, points / RADIUS)
+    pixel = 500 / camera.intrinsics[0, 0] * max(1, size // 512)
+    ridge, beside = np.abs(x) < 0.5 * pixel, np.abs(x) > 2.6 * pixel
+    assert found.evenness[ridge].max() < 0.01
+    assert found.evenness[beside].min() == 1.0
+    np.testing.assert_allclose(found.certainty[beside], 100.0, rtol=1e-5)
+
+
+def test_points_that_no_photo_sees_have_no_normals(ball: Mesh) -> None:
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=600, target=np.zeros(3), focal_px=300, size=128)
+    renderer = Renderer(ball)
+    seen = renderer.render(camera)
+    photo = Photo(np.zeros((128, 128, 3), np.float32), seen.mask, camera, seen.normals)
+    back = ball.vertices[ball.vertices[:, 2] < -50]
+    found = photo_normals(PhotoViews((photo,), renderer), back, back / RADIUS)
+    assert not found.normals.any()
+    assert not found.certainty.any()
+    assert (found.evenness == 1).all()
