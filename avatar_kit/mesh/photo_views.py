@@ -47,7 +47,7 @@ class PhotoViews:
     def __init__(self, photos: tuple[Photo, ...], surface: Renderer) -> None:
         views = (_view(photo, surface.depth(photo.camera)) for photo in photos)
         self._views = [view for view in views if view is not None]
-        self.has_normals = any(view.photo.normals is not None for view in self._views)
+        self.with_normals = sum(view.photo.normals is not None for view in self._views)
 
     def see(self, points: Array) -> Array:
         """Which of the surface's `points` (N, 3) some photo's camera sees, whatever the photo says there, (N,) bool."""

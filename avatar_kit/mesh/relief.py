@@ -43,7 +43,8 @@ class ShownNormals(NamedTuple):
         normals: unit, (N, 3), world frame; zero where no photo shows any.
         certainty: how well the photos show a point times how sure their normals are, summed over photos, (N,).
         evenness: the part of it that is left at creases, (N,); 1 where no photo shows any. Sides of creases are hidden or narrower than
-            pixels: normals across them say little of heights, and would sink lips and noses.
+            pixels: normals across them say little of heights, and would sink lips and noses. A single photo's are believed all the
+            same: nothing else has told the fit of depths.
     """
 
     normals: Array
@@ -62,7 +63,8 @@ def photo_normals(views: PhotoViews, points: Array, normals: Array) -> ShownNorm
         length = np.sqrt(np.einsum("nc,nc->n", shown, shown))
         sure = weight[on] * (length > _MIXED) * (_GIVEN if photo.confidence is None else sample(photo.confidence, pixels[on]))
         anyhow[on] += sure
-        sure /= 1.0 + np.square(sample(_bend(photo.normals), pixels[on]) / _CREASE)
+        if views.with_normals > 1:
+            sure /= 1.0 + np.square(sample(_bend(photo.normals), pixels[on]) / _CREASE)
         total[on] += (sure / np.maximum(length, 1e-6))[:, None] * shown @ photo.camera.world_from_camera[:3, :3].T
         certainty[on] += sure
     return ShownNormals(_unit(total), certainty, np.divide(certainty, anyhow, out=np.ones(len(points)), where=anyhow > 0))

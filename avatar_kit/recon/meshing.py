@@ -100,7 +100,7 @@ def _meshed_as(config: Config, scene: Scene) -> Config:
 
 def _relieved(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:
     """With the relief that normals show, if any do; the cut at the bottom stays flat."""
-    if config.mesh.relief == 0 or not views.has_normals:
+    if config.mesh.relief == 0 or views.with_normals == 0:
         return mesh
     own = vertex_normals(mesh)
     reach = config.mesh.relief / scale_of(fitted.head_from_world)
