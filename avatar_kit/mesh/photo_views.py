@@ -42,6 +42,9 @@ class PhotoViews:
 
     Args:
         surface: what hides things from the cameras, in the photos' world frame; what is asked for later may lie a little off it.
+
+    Attributes:
+        with_normals: how many of them have normal maps.
     """
 
     def __init__(self, photos: tuple[Photo, ...], surface: Renderer) -> None:
