@@ -186,6 +186,7 @@ class MeshConfig:
     sliver_depth: float = 0.0075  # units: what hangs on the head by less than twice this, thin sheets above all, is cut off; 0: nothing is
     outline_margin: float = 0.015  # units: what is further outside a photo's outline is cut off; 0: nothing is
     cut_handles: bool = True  # where hair and ears make some: the surface is then a sphere's, topologically
+    fair: float = 0.04  # units around where predicted normals contradict the surface that a smooth one replaces; 0: none does
     relief: float = 0.015  # units: reach of the relief that the photos' normals give the mesh; 0: the field's zero level as it is
     refine: bool = True  # halve the triangles that a photo sees
     refine_face: bool = True  # ... and those of the face again: vertices 0.4 mm apart at a resolution of 256
@@ -210,6 +211,7 @@ class NormalsConfig:
     angle_weight: float = 2.0  # per radian
     cosine_weight: float = 3.0
     gradient_weight: float = 0.1  # of differences between neighbouring pixels; more keeps early training at smooth domes
+    coarse_weight: float = 2.0  # of mean errors over 8 and 16 pixels: what a face's shape is made of
     foreground_weight: float = 0.5
     coordinate_weight: float = 0.025  # per millimetre; more drowns the normals' gradient
     face_share: float = 2.0  # times the weight of coordinates and normals on the face

@@ -13,6 +13,7 @@ from avatar_kit.config import NormalsConfig
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.network import NormalMaps
 
+_COARSE_PX = (8, 16)  # a face is some 60 pixels wide in a crop of 192
 _HUBER_MM = 5.0  # above, an error of coordinates counts linearly
 
 
@@ -60,6 +61,20 @@ def neighbour_differences(normals: Tensor, truth: Tensor, foreground: Tensor) ->
     return total
 
 
+def coarse_differences(normals: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Mean length of the errors' means over cells of 8 and of 16 pixels: errors that integrate to a wrong shape.
+
+    Errors of pixels that cancel out, as those of strands and pores, cost nothing. `weight`: (B, S, S).
+    """
+    error = (normals - truth) * weight[:, None]
+    total = error.new_zeros(())
+    for cell in (min(size, weight.shape[-1]) for size in _COARSE_PX):
+        share = F.avg_pool2d(weight, cell)
+        mean = F.avg_pool2d(error, cell) / share[:, None].clamp(min=1e-6)
+        total = total + _mean((mean.square().sum(1) + 1e-8).sqrt(), share)
+    return total / len(_COARSE_PX)
+
+
 def foreground_loss(logit: Tensor, foreground: Tensor) -> Tensor:
     """Cross-entropy, plus Dice for subjects that are small in the crop."""
     probability = torch.sigmoid(logit)
@@ -88,6 +103,7 @@ def normals_loss(maps: NormalMaps, truth: Targets, config: NormalsConfig) -> tup
         "angle": config.angle_weight * _mean(off, weight),
         "cosine": config.cosine_weight * _mean(cosine, weight),
         "gradient": config.gradient_weight * neighbour_differences(maps.normals, truth.normals, truth.foreground),
+        "coarse": config.coarse_weight * coarse_differences(maps.normals, truth.normals, weight),
         "foreground": config.foreground_weight * foreground_loss(maps.foreground, truth.foreground),
         "coordinates": config.coordinate_weight * coordinate_loss_mm(maps.coordinates, truth.coordinates, weight),
     }

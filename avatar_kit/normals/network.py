@@ -99,10 +99,10 @@ class NormalNet(nn.Module):
 
 
 def bfloat16_pays(device: torch.device) -> bool:
-    """Whether the device has matrix units for bfloat16 (AMX, tensor cores): training is a third faster with them."""
+    """Whether the device multiplies bfloat16 itself (tensor cores, AMX, AVX-512 BF16): training is a third to a half faster with it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported()
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _normalisation(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

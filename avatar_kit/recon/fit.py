@@ -33,6 +33,7 @@ from avatar_kit.types import Array
 
 _NEAR_SILHOUETTE = 0.08  # units: background rays that pass further out have no say
 _GRID_WARM_UP = 0.25  # of the steps, over which the grids' rate rises
+_LEAST_TRUST = 0.1  # in normals: grids are kept smooth by so much more where they are trusted less, at most ten times
 _PHOTOS = 3  # draw config.rays.per_step; a single one sees its pixels more often all the same, six hardly need twice as many
 _GRID_EPS = 1e-5  # Adam's, of the grids: most nodes get gradients of 1e-10, and must not be moved as if they were 1e-4
 _MOVING_BAND = 0.15  # units: nodes of the finest grids that are further from the starting surface stay as they are
@@ -96,6 +97,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     found = prior.knows_heads and config.start.steps > 0 and (bank.located or bank.has_normals)  # not by outlines alone
     anchor = FaceAnchor(cache.values) if found else None
+    smooth_weight = settings.smooth_weight / (max(bank.trust, _LEAST_TRUST) if bank.has_normals else 1.0)
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
@@ -160,9 +162,9 @@ def fit(
             loss = loss + config.spots.weight * terms["spots"]
         if "patch" in terms:
             loss = loss + (2.0 - bank.trust) * config.patches.weight * terms["patch"]
-        if settings.smooth_weight > 0:
+        if smooth_weight > 0:
             terms["smooth"] = sum((nodes.roughness() for nodes in fine), torch.zeros((), device=device))
-            loss = loss + settings.smooth_weight * terms["smooth"]
+            loss = loss + smooth_weight * terms["smooth"]
         if anchor:
             loss = loss + anchor.pose_loss(pose)
         optimizer.zero_grad(set_to_none=True)

@@ -19,6 +19,7 @@ from avatar_kit.elsewhere import elsewhere
 from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.charts import Charts, charts
 from avatar_kit.mesh.extraction import extract
+from avatar_kit.mesh.fairing import contradicted, fair
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.refine import subdivide
 from avatar_kit.mesh.relief import photo_normals, relief
@@ -31,6 +32,7 @@ from avatar_kit.types import Array, InputError, Mesh, Scene
 
 _RELIEFS = 2  # of the coarse mesh: where its normals are far off, once goes but part of the way
 _FACE_RADIUS = 0.5  # units around the nose tip
+_FEATURES_RADIUS = 0.33  # ... within which eyes, nose and mouth lie
 _SEEN_PX = 160  # longer side of a photo: its pixels lie 3 mm apart on a head that fills it, half a cell of the grid that says what is seen
 _SEEN_NEAR, _SEEN_FAR = 3.0, 5.0  # such cells from what a photo shows: seen up to the one, unseen from the other
 _SEEN_SEARCH = 64, 8  # samples along the photos' rays, coarse and fine
@@ -81,6 +83,8 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
         raise InputError(f"{scene.name}: the fit left no surface. Check that masks are white on the head and cameras match.")
     coarse = mesh.transformed(np.linalg.inv(fitted.head_from_world))
     views = PhotoViews(scene.photos, Renderer(coarse, device=device))
+    if not _given_normals(scene):
+        coarse = _faired(coarse, views, fitted, config)
     for _ in range(_RELIEFS):
         coarse = _relieved(coarse, views, fitted, config)
     light, size = simplify(coarse, config.texture.faces), config.texture.size
@@ -93,9 +97,28 @@ def head_meshes(fitted: FittedHead, scene: Scene, config: Config, device: str = 
 
 def _meshed_as(config: Config, scene: Scene) -> Config:
     """With no more cells than what the photos are sure of deserves."""
-    if any(photo.normals is not None and photo.confidence is None for photo in scene.photos):
+    if _given_normals(scene):
         return config
     return replace(config, mesh=replace(config.mesh, resolution=min(config.mesh.resolution, config.mesh.resolution_unsure)))
+
+
+def _given_normals(scene: Scene) -> bool:
+    """Whether some photo came with its normals; those that are predicted have a confidence."""
+    return any(photo.normals is not None and photo.confidence is None for photo in scene.photos)
+
+
+def _faired(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:
+    """Without what predicted normals contradict: cracks where hair of the prior's heads ends above all. Features of the face, which are
+    small, stay, and so do cuts."""
+    if config.mesh.fair == 0 or views.with_normals == 0:
+        return mesh
+    own = vertex_normals(mesh)
+    rings = round(config.mesh.fair * config.mesh.resolution / (BOX_MAX - BOX_MIN))
+    wrong = contradicted(mesh, own, photo_normals(views, mesh.vertices, own), rings=rings)
+    points = transform_points(fitted.head_from_world, mesh.vertices)
+    features = np.linalg.norm(points - np.array(CANONICAL_LANDMARKS["nose_tip"]), axis=1) < _FEATURES_RADIUS
+    at_end = (np.abs(points) > BOX_MAX - 4.0 / config.mesh.resolution).any(1)
+    return fair(mesh, wrong & ~features & ~at_end & ~_near_cut(mesh.vertices, fitted, 4.0 / config.mesh.resolution))
 
 
 def _relieved(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:

@@ -17,6 +17,7 @@ from avatar_kit.normals.losses import (
     Targets,
     angle,
     angular_likelihood,
+    coarse_differences,
     coordinate_loss_mm,
     foreground_loss,
     neighbour_differences,
@@ -95,7 +96,7 @@ def test_every_term_is_least_at_the_truth_and_counts_its_own_error() -> None:
     assert at_truth["iou"] == 1.0
     damaged = {
         "likelihood": maps._replace(normals=-maps.normals), "cosine": maps._replace(normals=-maps.normals),
-        "angle": maps._replace(normals=-maps.normals),
+        "angle": maps._replace(normals=-maps.normals), "coarse": maps._replace(normals=-maps.normals),
         "gradient": maps._replace(normals=maps.normals.roll(1, -1)), "foreground": maps._replace(foreground=-maps.foreground),
         "coordinates": maps._replace(coordinates=maps.coordinates + 0.05),
     }  # fmt: skip
@@ -118,6 +119,20 @@ def test_known_values() -> None:
     assert float(coordinate_loss_mm(shift, torch.zeros(1, 3, 4, 4), ones)) == pytest.approx(17.5, abs=1e-4)
     assert float(foreground_loss(torch.zeros(1, 4, 4), ones)) == pytest.approx(math.log(2) + 1 - 17 / 25, abs=1e-5)
     assert float(neighbour_differences(turned(30), turned(0), ones)) == 0.0  # an offset is no loss of detail
+
+
+def test_coarse_errors_are_those_that_do_not_cancel_out() -> None:
+    size = 32
+    truth, half = torch.zeros(1, 3, size, size), torch.zeros(1, size, size)
+    truth[:, 2] = -1
+    half[:, :, : size // 2] = 1
+    ripples = truth.clone()
+    ripples[:, 0] = 0.3 * (-1.0) ** torch.arange(size)
+    assert float(coarse_differences(ripples, truth, half)) == pytest.approx(0, abs=1e-3)
+    tilted = truth + torch.tensor([0.0, 0.2, 0.0]).reshape(1, 3, 1, 1)
+    assert float(coarse_differences(tilted, truth, half)) == pytest.approx(0.2, abs=1e-5)
+    tilted[..., size // 2 :] = 5.0  # where nothing has weight
+    assert float(coarse_differences(tilted, truth, half)) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_gradients_are_finite_at_the_truth() -> None:

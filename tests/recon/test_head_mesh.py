@@ -95,7 +95,7 @@ def test_the_mesh_takes_the_relief_of_the_normal_maps(relief: float) -> None:
 
 def test_what_no_given_normals_vouch_for_is_meshed_with_fewer_cells() -> None:
     camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=300, size=64)
-    settings = MeshConfig(resolution=64, resolution_unsure=32, coarse=16, extractor="warp", refine=False, relief=0)
+    settings = MeshConfig(resolution=64, resolution_unsure=32, coarse=16, extractor="warp", refine=False, relief=0, fair=0)
     fitted = FittedHead(Ball(RADIUS), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -1.0, [], 0)
     photo = Photo(np.zeros((64, 64, 3), np.float32), np.ones((64, 64), bool), camera)
     facing = np.broadcast_to(np.array([0, 0, -1.0], np.float32), (64, 64, 3))
@@ -111,3 +111,35 @@ def test_what_no_given_normals_vouch_for_is_meshed_with_fewer_cells() -> None:
     for unsure in (photo, predicted):
         np.testing.assert_array_equal(vertices(unsure), coarse)
         np.testing.assert_array_equal(vertices(unsure, most=32), coarse)
+
+
+class CrackedBall(Ball):
+    """With a groove around it at a height of y, 0.06 deep and 0.03 wide."""
+
+    def __init__(self, y: float) -> None:
+        super().__init__(RADIUS)
+        self.y = y
+
+    def forward(self, points: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        return super().forward(points, conditions) + 0.06 * torch.exp(-(((points[..., 1] - self.y) / 0.02) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("y", "given", "around", "left"),
+    [(0.3, False, 0.04, False), (0.3, False, 0.0, True), (0.3, True, 0.04, True), (0.15, False, 0.04, True)],
+)
+def test_cracks_that_predicted_normals_contradict_are_closed(y: float, given: bool, around: float, left: bool) -> None:
+    """The photos' normals are a ball's. Cracks among the features of the face stay, and so do those that given normals leave."""
+    sphere = trimesh.creation.icosphere(subdivisions=5, radius=RADIUS)
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=5.0, target=np.zeros(3), focal_px=900, size=256)
+    seen = Renderer(Mesh(np.asarray(sphere.vertices), np.asarray(sphere.faces, np.int32))).render(camera)
+    sure = None if given else np.full((256, 256), 0.1, np.float32)
+    scene = Scene((Photo(np.zeros((256, 256, 3), np.float32), seen.mask, camera, seen.normals, confidence=sure),), (0,), "ball")
+    settings = MeshConfig(resolution=160, coarse=32, extractor="warp", refine=False, relief=0, unseen_blur=0, fair=around)
+    fitted = FittedHead(CrackedBall(y), torch.zeros(1), RadianceField(Config().radiance), np.eye(4), None, None, -0.4, [], 0)
+    mesh = head_meshes(fitted, scene, Config(mesh=settings, texture=TextureConfig(size=0))).fine
+    assert is_watertight(mesh)
+    assert mesh.vertices[:, 1].min() == pytest.approx(-0.4, abs=1e-3)
+    front = (mesh.vertices[:, 2] > 0.3) & (np.abs(mesh.vertices[:, 0]) < 0.1) & (np.abs(mesh.vertices[:, 1] - y) < 0.05)
+    depth = RADIUS - np.linalg.norm(mesh.vertices[front], axis=1).min()
+    assert depth == pytest.approx(0.06, abs=0.002) if left else depth < 0.03  # the upper ends of its walls lean little, and stay
