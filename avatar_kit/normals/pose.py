@@ -6,6 +6,7 @@ squares: Holland and Welsch 1977): the errors of neighbours go together, so what
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import cv2
@@ -63,11 +64,8 @@ def head_pose(
     points, pixels = _drawn(coordinates, usable, _MOST)
     spread = np.sqrt(pixels.var(0).sum() / max(points.var(0).sum() * 2 / 3, 1e-12))  # pixels per unit, roughly
     tolerance = max(_INLIER * float(spread), 0.5)
-    cv2.setRNGSeed(_SEED)
     intrinsics = np.asarray(intrinsics, np.float64)
-    found, turn, shift, inliers = cv2.solvePnPRansac(
-        points, pixels, intrinsics, None, iterationsCount=300, reprojectionError=tolerance, flags=cv2.SOLVEPNP_SQPNP,
-    )  # fmt: skip
+    found, turn, shift, inliers = _ransac(points, pixels, intrinsics, tolerance)
     found = found and inliers is not None and len(inliers) >= _FEWEST
     if not found and yaw_deg is None:
         raise InputError("No pose explains the predicted coordinates of the head. Check the camera's intrinsics and the photo.")
@@ -86,6 +84,17 @@ def head_pose(
     if camera_from_head[2, 3] <= 0:
         raise InputError("The pose found puts the head behind the camera. Check the camera's intrinsics.")
     return HeadPose(camera_from_head, float((error < tolerance).mean()))
+
+
+def _ransac(points: Array, pixels: Array, intrinsics: Array, tolerance: float) -> tuple[bool, Array, Array, Array | None]:
+    """Whether there is a pose, its rotation vector and translation (3, 1), and who agrees with it, (N, 1)."""
+    for solver in (cv2.SOLVEPNP_SQPNP, cv2.SOLVEPNP_EPNP):
+        cv2.setRNGSeed(_SEED)
+        with contextlib.suppress(cv2.error):  # SQPNP refuses heads that span less than a degree, of long lenses
+            return cv2.solvePnPRansac(
+                points, pixels, intrinsics, None, iterationsCount=300, reprojectionError=tolerance, flags=solver
+            )  # fmt: skip
+    return False, np.zeros((3, 1)), np.zeros((3, 1)), None
 
 
 def _drawn(coordinates: Array, usable: Array, most: int) -> tuple[Array, Array]:

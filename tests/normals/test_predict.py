@@ -157,6 +157,22 @@ def test_pose_does_not_depend_on_the_size_of_the_picture() -> None:
         assert pose.inlier_share > 0.99
 
 
+def test_pose_is_found_through_the_longest_lenses() -> None:
+    """A ball that spans 0.4 degrees, which OpenCV's SQPNP refuses from its version 5 on."""
+    camera = orbit_camera(yaw_deg=20, pitch_deg=0, distance=160, target=np.zeros(3), focal_px=10_000, size=128)
+    pair = sphere_pair(camera)
+    pose = head_pose(pair.coordinates, pair.foreground, camera.intrinsics)
+    turn = pose.camera_from_head[:3, :3] @ camera.camera_from_world[:3, :3].T
+    assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 0.1
+    assert pose.camera_from_head[2, 3] == pytest.approx(160, rel=0.01)
+
+
+def test_coordinates_that_are_all_the_same_have_no_pose() -> None:
+    coordinates = np.broadcast_to(np.array([0.0, 0.1, 0.5]), (64, 64, 3))
+    with pytest.raises(InputError, match="No pose explains"):
+        head_pose(coordinates, np.ones((64, 64), bool), np.diag([100.0, 100.0, 1.0]))
+
+
 PICTURE = np.zeros((40, 64, 3), np.uint8)
 PICTURE[:, :32] = (200, 100, 50)
 
