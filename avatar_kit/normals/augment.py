@@ -1,4 +1,4 @@
-"""Fresh looks for pairs that are used again: mirrored, turned, closer, and photographed by a worse camera.
+"""Fresh looks for pairs that are used again: mirrored, turned, closer, elsewhere, and photographed by a worse camera.
 
 Every draw comes from the generator that is passed in, which is on the batch's device. Photos (B, 3, S, S) in sRGB, [0, 1].
 """
@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from avatar_kit.normals.collage import other_backdrops, other_clothes
 from avatar_kit.normals.losses import Targets
 
 _MOVED_SHARE = 0.6  # of the pairs are turned and brought closer; resampling costs a little sharpness
 _TURN_DEG = 15.0
 _ZOOM = 1.4
 _RELIT_SHARE, _RELIT = 0.4, 0.8  # of the pairs; at most e to this between surfaces that face the light and those at right angles to it
+_DRESSED_SHARE, _COLLAGE_SHARE = 0.4, 0.5  # of the pairs, with other clothes and with another background
 
 
 def augment(batch: Targets, generator: torch.Generator) -> Targets:
@@ -29,6 +31,8 @@ def augment(batch: Targets, generator: torch.Generator) -> Targets:
     shift = _uniform(2 * count, -1.0, 1.0, generator).reshape(count, 2)
     batch = move(batch, turn, zoom, shift)
     batch = relight(batch, _chance(count, _RELIT_SHARE, generator), generator)
+    batch = other_clothes(batch, _chance(count, _DRESSED_SHARE, generator), generator)
+    batch = other_backdrops(batch, _chance(count, _COLLAGE_SHARE, generator), generator)
     return batch._replace(image=photograph(batch.image, generator))
 
 
