@@ -65,13 +65,13 @@ def head_pose(
     spread = np.sqrt(pixels.var(0).sum() / max(points.var(0).sum() * 2 / 3, 1e-12))  # pixels per unit, roughly
     tolerance = max(_INLIER * float(spread), 0.5)
     intrinsics = np.asarray(intrinsics, np.float64)
-    found, turn, shift, inliers = _ransac(points, pixels, intrinsics, tolerance)
-    found = found and inliers is not None and len(inliers) >= _FEWEST
-    if not found and yaw_deg is None:
+    found = ransac_pose(points, pixels, intrinsics, tolerance)
+    found = found if found is not None and len(found[2]) >= _FEWEST else None
+    if found is None and yaw_deg is None:
         raise InputError("No pose explains the predicted coordinates of the head. Check the camera's intrinsics and the photo.")
-    agreeing = np.asarray(inliers, np.int64)[:, 0] if found else np.zeros(0, np.int64)
+    turn, shift, agreeing = found or (np.zeros((3, 1)), np.zeros((3, 1)), np.zeros(0, np.int64))
     if yaw_deg is not None:
-        turn, shift = _hinted(points, pixels, intrinsics, tolerance, yaw_deg, (turn, shift) if found else None)
+        turn, shift = _hinted(points, pixels, intrinsics, tolerance, yaw_deg, (turn, shift) if found is not None else None)
         agreeing = np.flatnonzero(_error_px(points, pixels, intrinsics, turn, shift) < tolerance)
     if yaw_deg is None or len(agreeing) > max(CLEAR_SHARE * len(points), _FEWEST):  # else what is stated has the last word
         turn, shift = cv2.solvePnPRefineLM(points[agreeing], pixels[agreeing], intrinsics, None, turn, shift)
@@ -86,15 +86,17 @@ def head_pose(
     return HeadPose(camera_from_head, float((error < tolerance).mean()))
 
 
-def _ransac(points: Array, pixels: Array, intrinsics: Array, tolerance: float) -> tuple[bool, Array, Array, Array | None]:
-    """Whether there is a pose, its rotation vector and translation (3, 1), and who agrees with it, (N, 1)."""
+def ransac_pose(points: Array, pixels: Array, intrinsics: Array, tolerance_px: float) -> tuple[Array, Array, Array] | None:
+    """The rotation vector and translation (3, 1) that take the most of `points` (N, 3) to their `pixels` (N, 2), and their indices; None
+    where there is no such pose. Always the same for the same points."""
     for solver in (cv2.SOLVEPNP_SQPNP, cv2.SOLVEPNP_EPNP):
         cv2.setRNGSeed(_SEED)
-        with contextlib.suppress(cv2.error):  # SQPNP refuses heads that span less than a degree, of long lenses
-            return cv2.solvePnPRansac(
-                points, pixels, intrinsics, None, iterationsCount=300, reprojectionError=tolerance, flags=solver
-            )  # fmt: skip
-    return False, np.zeros((3, 1)), np.zeros((3, 1)), None
+        with contextlib.suppress(cv2.error):  # the first refuses heads that span less than a degree, of long lenses
+            solved, turn, shift, inliers = cv2.solvePnPRansac(
+                points, pixels, intrinsics, None, iterationsCount=300, reprojectionError=tolerance_px, flags=solver
+            )
+            return (turn, shift, np.asarray(inliers, np.int64)[:, 0]) if solved and inliers is not None else None
+    return None
 
 
 def _drawn(coordinates: Array, usable: Array, most: int) -> tuple[Array, Array]:

@@ -8,6 +8,7 @@ import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.estimator import Estimator, forward, head_crops
+from avatar_kit.photos.cut import cut_by_colors
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256
@@ -60,8 +61,9 @@ def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Ar
 def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     """Mask (H, W) bool of the person whose head is in `crop`, shoulders included, its edge along the photo's edges.
 
-    The head is looked at closely, the surroundings in a second, wider square; a guided filter (He et al. 2010) brings the
-    outline to where the photo changes. Of several regions the one through the head's middle is kept, its holes filled.
+    The head is looked at closely, the surroundings in a second, wider square; colours decide what both are unsure of
+    (`photos.cut`), and a guided filter (He et al. 2010) brings the outline to where the photo changes. Of several regions
+    the one through the head's middle is kept, its holes filled.
     """
     whole, (rows, columns) = np.zeros(image.shape[:2], bool), crop.larger(WIDE).window
     image = np.ascontiguousarray(image[rows, columns])  # all the rest is nobody's
@@ -72,7 +74,7 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     near, far = (each.paste(torch.sigmoid(maps.foreground[row]).numpy(), height, width) for row, each in enumerate((crop, wide)))
     inside = crop.paste(rim_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
     probability = inside * near + (1 - inside) * far
-    refined = guided_filter(image, probability, max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
+    refined = guided_filter(image, cut_by_colors(image, probability), max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
     mask = refined > 0.5
     _, label = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     middle = crop.paste(np.pad(np.ones((32, 32), np.float32), 16), height, width) > 0.5

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from avatar_kit.conventions import MM_PER_UNIT
-from avatar_kit.normals.pose import CHIN
+from avatar_kit.normals.pose import CHIN, ransac_pose
 from avatar_kit.photos.match import Matches, degrees_between, match, shown_by_coordinates, shrunk, surface_of
 from avatar_kit.types import Array, Photo
 
@@ -130,17 +130,15 @@ def _consistent(found: Matches, a: Photo, b: Photo) -> Matches | None:
     if len(found.first) < _FEWEST:
         return None
     k = b.camera.intrinsics
-    cv2.setRNGSeed(0)
-    solved, turn, _, inliers = cv2.solvePnPRansac(
-        found.points / MM_PER_UNIT, found.second, k, None, iterationsCount=300, flags=cv2.SOLVEPNP_SQPNP,
-        reprojectionError=float(_WITHIN_MM * k[0, 0] / np.median(found.points[:, 2])),
-    )  # fmt: skip
-    if not solved or inliers is None or len(inliers) < max(_FEWEST, _LEAST_SHARE * len(found.first)):
+    tolerance = float(_WITHIN_MM * k[0, 0] / np.median(found.points[:, 2]))
+    solved = ransac_pose(found.points / MM_PER_UNIT, found.second, k, tolerance)
+    if solved is None or len(solved[2]) < max(_FEWEST, _LEAST_SHARE * len(found.first)):
         return None
+    turn, _, inliers = solved
     believed = b.camera.camera_from_world[:3, :3] @ a.camera.world_from_camera[:3, :3]
     if np.degrees(Rotation.from_matrix(cv2.Rodrigues(turn)[0] @ believed.T).magnitude()) > _FARTHEST_DEG:
         return None
-    return Matches(*(values[np.asarray(inliers, np.int64)[:, 0]] for values in found))
+    return Matches(*(values[inliers] for values in found))
 
 
 def _further(points: Array, by: float) -> Array:
