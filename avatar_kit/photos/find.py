@@ -8,6 +8,8 @@ import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.estimator import Estimator, forward, head_crops
+from avatar_kit.normals.pose import head_pose
+from avatar_kit.normals.ray_frame import assumed_intrinsics
 from avatar_kit.photos.cut import cut_by_colors
 from avatar_kit.types import Array, InputError
 
@@ -16,6 +18,10 @@ _LEAST_SHARE = 0.0008  # of the photo's pixels that a head covers
 _AGAINST_LARGEST = 0.15  # of the largest head's area: less is no person but a mistake
 _CLOSER = 2.2  # times the first look's square: what the second look sees
 _MOST_CLOSER = 1.5  # times the first look's square among several people: more, and somebody else is in it
+# Of what is clearly a head: the share of pixels that agree with its pose, and the mean logarithm of their concentration (20 degrees of
+# expected error). Heads from all sides have 0.97 and 2.0 or more; chandeliers and suits one or the other, seldom both.
+_CLEAR, _CLEAR_LOG = 0.9, 1.75
+_PARTS = 2, 4  # of the photo's side, that are looked at where there is no head in the whole
 _GUIDE_RADIUS = 0.012  # of the picture's longer side, for the guided filter
 _GUIDE_EPS = 1e-4
 
@@ -23,11 +29,27 @@ _GUIDE_EPS = 1e-4
 def find_heads(image: Array, net: Estimator, *, name: str) -> list[Crop]:
     """Squares around all heads of a photo (H, W, 3), the largest first.
 
+    Where a look at the whole photo finds nothing that is clearly a head, parts of it are looked at, halves and then quarters of its
+    side: heads of people who stand far away.
+
     Raises:
         InputError: there is none.
     """
     everything = whole_photo(*image.shape[:2])
-    maps = forward(net, [everything.cut(image, _COARSE_PX)], flips=False)
+    first = _heads_within(image, net, everything)
+    clear = [crop for crop in first if _is_clear(image, net, crop)]
+    for parts in _PARTS:
+        if not clear:
+            close = [crop for window in _windows(image, everything.side // parts) for crop in _heads_within(image, net, window)]
+            clear = _distinct([crop for crop in close if _is_clear(image, net, crop)])
+    if not clear and not first:
+        raise InputError(f"{name}: no head found. Use a photo in which the face is larger and not hidden, or give a mask.")
+    return clear or first
+
+
+def _heads_within(image: Array, net: Estimator, window: Crop) -> list[Crop]:
+    """Squares around what looks like heads in a part of a photo, the largest first."""
+    maps = forward(net, [window.cut(image, _COARSE_PX)], flips=False)
     foreground = torch.sigmoid(maps.foreground[0]).numpy()
     coordinates = maps.coordinates[0].permute(1, 2, 0).numpy()
     heads = ((foreground > 0.5) & (coordinates[..., 1] > NECK)).astype(np.uint8)
@@ -35,13 +57,42 @@ def find_heads(image: Array, net: Estimator, *, name: str) -> list[Crop]:
     found = []
     for number in range(1, count):
         area = int(stats[number, cv2.CC_STAT_AREA])
-        crop = crop_from_coordinates(coordinates, foreground * (label == number), everything)
+        crop = crop_from_coordinates(coordinates, foreground * (label == number), window)
         if crop is not None and area > _LEAST_SHARE * heads.size:
             found.append((area, number, crop))
-    if not found:
-        raise InputError(f"{name}: no head found. Use a photo in which the face is larger and not hidden, or give a mask.")
     found.sort(reverse=True)
     return [crop for area, _, crop in found if area > _AGAINST_LARGEST * found[0][0]]
+
+
+def _is_clear(image: Array, net: Estimator, crop: Crop) -> bool:
+    """Whether the network is sure of what a square shows, and its pixels agree on how a head stands there."""
+    maps = forward(net, [crop.cut(image, net.crop_px)], flips=False)
+    subject, sure = maps.foreground[0].numpy() > 0, maps.log_concentration[0].numpy()
+    if not subject.any() or sure[subject].mean() < _CLEAR_LOG:
+        return False
+    intrinsics = crop.intrinsics(assumed_intrinsics(*image.shape[:2]), net.crop_px)
+    try:
+        pose = head_pose(maps.coordinates[0].permute(1, 2, 0).numpy(), subject, intrinsics, confidence=sure)
+    except InputError:
+        return False
+    return pose.inlier_share > _CLEAR
+
+
+def _windows(image: Array, side: int) -> list[Crop]:
+    """Squares all over a photo, each half over the next."""
+    height, width = image.shape[:2]
+    tops, lefts = (np.arange(0, max(length - side, 0) + side // 2, max(side // 2, 1)) for length in (height, width))
+    return [Crop(int(left), int(top), side) for top in tops for left in lefts]
+
+
+def _distinct(crops: list[Crop]) -> list[Crop]:
+    """The largest first, without those whose middle lies in a larger one."""
+    kept: list[Crop] = []
+    for crop in sorted(crops, key=lambda crop: -crop.side):
+        x, y = crop.left + crop.side / 2, crop.top + crop.side / 2
+        if not any(0 <= x - other.left < other.side and 0 <= y - other.top < other.side for other in kept):
+            kept.append(crop)
+    return kept
 
 
 def closer_look(image: Array, net: Estimator, crop: Crop, *, name: str, mask: Array | None = None, alone: bool = True) -> Crop:
