@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.estimator import Estimator, forward, head_crops
-from avatar_kit.normals.pose import head_pose
-from avatar_kit.normals.ray_frame import assumed_intrinsics
+from avatar_kit.normals.network import NormalMaps
 from avatar_kit.photos.cut import cut_by_colors
+from avatar_kit.photos.standing import is_clear, share_of_head, standing
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256
@@ -18,9 +21,6 @@ _LEAST_SHARE = 0.0008  # of the photo's pixels that a head covers
 _AGAINST_LARGEST = 0.15  # of the largest head's area: less is no person but a mistake
 _CLOSER = 2.2  # times the first look's square: what the second look sees
 _MOST_CLOSER = 1.5  # times the first look's square among several people: more, and somebody else is in it
-# Of what is clearly a head: the share of pixels that agree with its pose, and the mean logarithm of their concentration (20 degrees of
-# expected error). Heads from all sides have 0.97 and 2.0 or more; chandeliers and suits one or the other, seldom both.
-_CLEAR, _CLEAR_LOG = 0.9, 1.75
 _PARTS = 2, 4  # of the photo's side, that are looked at where there is no head in the whole
 _GUIDE_RADIUS = 0.012  # of the picture's longer side, for the guided filter
 _GUIDE_EPS = 1e-4
@@ -65,17 +65,7 @@ def _heads_within(image: Array, net: Estimator, window: Crop) -> list[Crop]:
 
 
 def _is_clear(image: Array, net: Estimator, crop: Crop) -> bool:
-    """Whether the network is sure of what a square shows, and its pixels agree on how a head stands there."""
-    maps = forward(net, [crop.cut(image, net.crop_px)], flips=False)
-    subject, sure = maps.foreground[0].numpy() > 0, maps.log_concentration[0].numpy()
-    if not subject.any() or sure[subject].mean() < _CLEAR_LOG:
-        return False
-    intrinsics = crop.intrinsics(assumed_intrinsics(*image.shape[:2]), net.crop_px)
-    try:
-        pose = head_pose(maps.coordinates[0].permute(1, 2, 0).numpy(), subject, intrinsics, confidence=sure)
-    except InputError:
-        return False
-    return pose.inlier_share > _CLEAR
+    return is_clear(forward(net, [crop.cut(image, net.crop_px)], flips=False), 0, crop, image.shape[:2])
 
 
 def _windows(image: Array, side: int) -> list[Crop]:
@@ -120,9 +110,9 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     image = np.ascontiguousarray(image[rows, columns])  # all the rest is nobody's
     crop = Crop(crop.left - columns.start, crop.top - rows.start, crop.side)
     height, width = image.shape[:2]
-    wide = crop.larger(WIDE)
-    maps = forward(net, [each.cut(image, net.crop_px) for each in (crop, wide)], flips=True)
-    near, far = (each.paste(torch.sigmoid(maps.foreground[row]).numpy(), height, width) for row, each in enumerate((crop, wide)))
+    crops = crop, crop.larger(WIDE)
+    maps = forward(net, [each.cut(image, net.crop_px) for each in crops], flips=True)
+    near, far = (each.paste(_probability(maps, row, crops, (height, width)), height, width) for row, each in enumerate(crops))
     inside = crop.paste(rim_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
     probability = inside * near + (1 - inside) * far
     refined = guided_filter(image, cut_by_colors(image, probability), max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
@@ -134,6 +124,15 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     mask = label == int(votes.argmax()) if votes.any() else np.zeros_like(mask)
     whole[rows, columns] = without_holes(mask)
     return whole
+
+
+def _probability(maps: NormalMaps, row: int, crops: Sequence[Crop], shape: tuple[int, ...]) -> Array:
+    """Of the subject, (S, S), in crop number `row`: less where coordinates do not go with the pose of the head in the first one."""
+    probability = torch.sigmoid(maps.foreground[row]).numpy()
+    with contextlib.suppress(InputError):
+        pose = standing(maps, 0, crops[0], shape)
+        return probability * share_of_head(maps, row, crops[row], shape, pose)
+    return probability
 
 
 def without_holes(mask: Array) -> Array:

@@ -1,0 +1,68 @@
+"""How a head stands in a crop, by the coordinates that the network gives its pixels, and which pixels have no part in it.
+
+What is no head gets coordinates too, but hardly any that agree: this tells heads from chandeliers, and a person from a flag beside them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avatar_kit.conventions import MM_PER_UNIT, transform_points
+from avatar_kit.normals.crop import NECK, Crop
+from avatar_kit.normals.network import NormalMaps
+from avatar_kit.normals.pose import HeadPose, head_pose
+from avatar_kit.normals.ray_frame import assumed_intrinsics
+from avatar_kit.types import Array, InputError
+
+# Of what is clearly a head: the share of pixels that agree with its pose, and the mean logarithm of their concentration (20 degrees of
+# expected error). Heads from all sides have 0.97 and 2.0 or more; chandeliers and suits one or the other, seldom both.
+_CLEAR, _CLEAR_LOG = 0.9, 1.75
+_OFF_MM = 80.0, 200.0  # beside the head, and below its neck: shoulders move on their own, and are known less well
+
+
+def standing(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...]) -> HeadPose:
+    """The pose of the head in a crop, through a camera as phones have it.
+
+    Args:
+        maps: of crops; `row` is this one's.
+        shape: of the photo, (H, W).
+
+    Raises:
+        InputError: too few pixels, or none that agree.
+    """
+    sure, subject = maps.log_concentration[row].numpy(), maps.foreground[row].numpy() > 0
+    return head_pose(_coordinates(maps, row), subject, crop.intrinsics(assumed_intrinsics(*shape), len(sure)), confidence=sure)
+
+
+def is_clear(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...]) -> bool:
+    """Whether the network is sure of what a crop shows, and its pixels agree on how a head stands there. Arguments as of `standing`."""
+    subject = maps.foreground[row] > 0
+    if not subject.any() or maps.log_concentration[row][subject].mean() < _CLEAR_LOG:
+        return False
+    try:
+        return standing(maps, row, crop, shape).inlier_share > _CLEAR
+    except InputError:
+        return False
+
+
+def share_of_head(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...], pose: HeadPose) -> Array:
+    """How far each pixel of a crop goes with the head in a pose, (S, S) in [0, 1], by the distance of its coordinates from where it sees
+    them. Arguments as of `standing`."""
+    coordinates = _coordinates(maps, row)
+    size = len(coordinates)
+    camera = crop.intrinsics(assumed_intrinsics(*shape), size)
+
+    def pixels(points: Array) -> tuple[Array, Array]:
+        moved = transform_points(pose.camera_from_head, points.astype(np.float64))
+        depth = np.maximum(moved[:, 2:], 1e-3)
+        return moved[:, :2] / depth * np.diag(camera)[:2] + camera[:2, 2], depth[:, 0]
+
+    there, depth = pixels(coordinates.reshape(-1, 3))
+    middles = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1).reshape(-1, 2)
+    off_mm = np.linalg.norm(there - middles, axis=1) * depth / camera[0, 0] * MM_PER_UNIT
+    neck = pixels(np.array([[0.0, NECK, 0.0]]))[0][0, 1]
+    return (1 / (1 + (off_mm / np.where(middles[:, 1] < neck, *_OFF_MM)) ** 4)).reshape(size, size)
+
+
+def _coordinates(maps: NormalMaps, row: int) -> Array:
+    return maps.coordinates[row].permute(1, 2, 0).numpy()
