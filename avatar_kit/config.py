@@ -198,6 +198,7 @@ class TextureConfig:
 
     size: int = 1024  # texels along each side; 0 leaves the full mesh with colours per vertex
     faces: int = 20000
+    mirror: bool = True  # sides that no photo shows take after the other one
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 from avatar_kit.config import TextureConfig
 from avatar_kit.kernels.runtime import beside
 from avatar_kit.mesh.bake import bake
+from avatar_kit.mesh.mirror import MirrorImage
 from avatar_kit.mesh.paint import continued, shown_colors
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.unwrap import unwrap
@@ -20,9 +21,13 @@ from avatar_kit.types import Array, Mesh
 _NEIGHBOURS = 4  # vertices of the lighter mesh that a vertex between them takes after
 
 
-def painted(meshes: HeadMeshes, config: TextureConfig, device: str) -> tuple[Mesh, Renderer, Mesh]:
+def painted(meshes: HeadMeshes, head_from_world: Array, config: TextureConfig, device: str) -> tuple[Mesh, Renderer, Mesh]:
     """The fine mesh with colours, what shows its shape, and the avatar: a lighter mesh with a texture, or without `config.size` the
-    fine mesh again."""
+    fine mesh again.
+
+    Args:
+        head_from_world: similarity (4, 4), for `config.mirror`.
+    """
     light, charts, fine, views = meshes
 
     def prepare() -> tuple[Renderer, Array]:  # of a million triangles
@@ -30,10 +35,12 @@ def painted(meshes: HeadMeshes, config: TextureConfig, device: str) -> tuple[Mes
         return renderer, renderer.vertex_normals
 
     prepared = beside(prepare, device)
-    light = replace(light, colors=continued(light, *shown_colors(views, light.vertices, vertex_normals(light))))
+    mirror = MirrorImage(views, light, head_from_world) if config.mirror else None
+    like = mirror.shown(light.vertices) if mirror else None
+    light = replace(light, colors=continued(light, *shown_colors(views, light.vertices, vertex_normals(light)), like=like))
     renderer, normals = prepared.result()
     fine = replace(fine, colors=_colors(fine.vertices, normals, light, views))
-    return fine, renderer, fine if charts is None else bake(unwrap(light, charts.result()), views, config.size)
+    return fine, renderer, fine if charts is None else bake(unwrap(light, charts.result()), views, config.size, mirror)
 
 
 def _colors(points: Array, normals: Array, light: Mesh, views: PhotoViews) -> Array:

@@ -154,7 +154,7 @@ def reconstruct(
     spent["mesh"] = time.perf_counter() - clock
     clock = time.perf_counter()
     begin("texture")
-    mesh, renderer, avatar = painted(meshes, config.texture, device)
+    mesh, renderer, avatar = painted(meshes, fitted.head_from_world, config.texture, device)
     agreement = agreements(avatar, fitted, scene, device)
     spent["texture"] = time.perf_counter() - clock
     spent["total"] = sum(spent.values())
