@@ -30,25 +30,29 @@ def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Arra
     return colors / np.maximum(total, 1e-12)[:, None], best
 
 
-def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array, Array] | None = None) -> Array:
+def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array, Array] | None = None, ease: Array | None = None) -> Array:
     """Colours of a mesh's vertices (V, 3), continued from where they are certain to where they are not: least squares of the differences
     to `colors` (V, 3), weighed by their `certainty` (V,), and of those between neighbours.
 
     Args:
         like: other colours (V, 3) and their certainty (V,), whose differences between neighbours are wanted where both are certain,
             instead of none (Perez, Gangnet, Blake, "Poisson image editing", SIGGRAPH 2003).
+        ease: how easily colours go on at each vertex, (V,) above 0: low along lines that separate things. By default 1.
     """
     count, faces = len(mesh.vertices), mesh.faces
     ends = np.concatenate([faces, np.roll(faces, 1, axis=1)], axis=1).reshape(-1, 2, 3).swapaxes(1, 2).reshape(-1, 2)
     near = sparse.coo_matrix((np.ones(len(ends)), ends.T), shape=(count, count)).tocsr()
     near.data[:] = 1.0
-    near = near.maximum(near.T)
+    near = sparse.csr_matrix(near.maximum(near.T))
+    one, beside = near.nonzero()
+    if ease is not None:
+        near.data = np.minimum(ease[one], ease[beside])
     apart = sparse.diags(np.asarray(near.sum(1)).ravel()) - near
     sure = certainty**2 + _NO_COLOR * _SPREADING
     known = (certainty**2)[:, None] * colors + _NO_COLOR * _SPREADING * 0.5
     if like is not None:
-        other, (one, next_to) = like, near.nonzero()
-        weight = np.minimum(other[1][one], other[1][next_to])
-        wanted = weight[:, None] * (other[0][one] - other[0][next_to])
+        other, sure_of_it = like
+        weight = near.data * np.minimum(sure_of_it[one], sure_of_it[beside])
+        wanted = weight[:, None] * (other[one] - other[beside])
         known += _SPREADING * np.stack([np.bincount(one, channel, count) for channel in wanted.T], axis=1)
     return splu((sparse.diags(sure) + _SPREADING * apart).tocsc()).solve(known)

@@ -154,6 +154,18 @@ def test_colours_go_over_into_each_other_where_nothing_is_certain() -> None:
     np.testing.assert_allclose(apart[len(height) :], 0.5, atol=1e-4)
 
 
+def test_colours_hardly_go_on_where_that_is_not_easy() -> None:
+    """A ring of low ease takes nearly all of the difference, as the largest of resistances in a row does."""
+    band = tube(20)
+    height = band.vertices[:, 1]
+    ends = (height == 0) | (height == 20)
+    colors = np.repeat((height > 10)[:, None].astype(float), 3, axis=1)
+    found = continued(band, colors, ends.astype(float), ease=np.where(height == 10, 0.005, 1.0))
+    assert found[height < 10].max() < 0.06
+    assert found[height > 10].min() > 0.94
+    np.testing.assert_allclose(found[height == 10], 0.5, atol=0.02)
+
+
 def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
     photos = tuple(photograph(ball, camera_at(yaw)) for yaw in (-30, 30))
     outward = ball.vertices / 0.5
