@@ -22,56 +22,67 @@ _PATCHES = 4  # of cloth
 
 def other_backdrops(batch: Targets, which: Tensor, generator: torch.Generator) -> Targets:
     """What lies behind the subjects of `which` (B,) photos: enlarged pieces of other photos, recoloured, blurred or not, some in folds."""
-    count, size, device = len(batch.image), batch.image.shape[-1], batch.image.device
-
-    def draw(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator, device=device)
-
-    # pieces: turned and enlarged about anywhere, mirrored at the edges
-    turn, zoom = draw(-math.pi, math.pi), torch.exp(draw(math.log(_ZOOM[0]), math.log(_ZOOM[1])))
-    cos, sin, about = torch.cos(turn) / zoom, torch.sin(turn) / zoom, draw(-1, 1, 2)
-    affine = torch.stack([cos, sin, about[:, 0], -sin, cos, about[:, 1]], 1).reshape(-1, 2, 3)
-    others = batch.image[torch.randperm(count, generator=generator, device=device)]
-    others = others[:, torch.randperm(3, generator=generator, device=device)]
-    grid = F.affine_grid(affine, list(others.shape), align_corners=False)
-    behind = F.grid_sample(others, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    # out of focus: one size for all of the batch, as long as it is small
-    soft = float(torch.exp(draw(math.log(_SHARPEST), math.log(_SOFTEST))[0]))
-    few = max(4, round(size / soft))
-    behind = F.interpolate(F.interpolate(behind, few, mode="area"), size, mode="bicubic", align_corners=False)
-    # folds of curtains, bars of windows, shelves: waves along one direction, which a second one bends
-    axis = torch.linspace(-1, 1, size, device=device)
-    x, y = axis.reshape(1, 1, -1), axis.reshape(1, -1, 1)
-    bend = draw(0, 0.3, 1, 1) * torch.sin(draw(1, 6, 1, 1) * y + draw(0, 6, 1, 1))
-    wave = torch.sin(draw(6, 60, 1, 1) * (x + bend) + draw(0, 6, 1, 1))
-    wave = torch.where(_chance(count, 0.3, generator), torch.sign(wave), wave)
-    upright = torch.where(_chance(count, 0.3, generator), wave.transpose(1, 2), wave)
-    behind = behind * (1 + _chance(count, 0.5, generator) * draw(0.1, 0.7, 1, 1) * upright)[:, None]
+    behind = _folded(_pieces(batch.image, generator), generator)
+    draw = _Draws(len(behind), generator)
     behind = (behind * draw(0.4, 1.6, 1, 1, 1) * draw(0.8, 1.2, 3, 1, 1)).clamp(0, 1)
-
     inside = F.avg_pool2d(batch.foreground[:, None], 3, stride=1, padding=1, count_include_pad=False).square()  # no rim of what was behind
     collage = inside * batch.image + (1 - inside) * behind
     return batch._replace(image=torch.where(which.reshape(-1, 1, 1, 1), collage, batch.image))
 
 
+class _Draws:
+    """Even draws for each of `count` photos."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count, self.generator = count, generator
+
+    def __call__(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(self.count, *shape, generator=self.generator, device=self.generator.device)
+
+    def chance(self, share: float) -> Tensor:
+        return self(0, 1, 1, 1) < share
+
+
+def _pieces(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Of each photo (B, 3, S, S) a part of another one: turned and enlarged about anywhere, mirrored at the edges, out of focus, all alike."""
+    draw, size, device = _Draws(len(image), generator), image.shape[-1], image.device
+    turn, zoom = draw(-math.pi, math.pi), torch.exp(draw(math.log(_ZOOM[0]), math.log(_ZOOM[1])))
+    cos, sin, about = torch.cos(turn) / zoom, torch.sin(turn) / zoom, draw(-1, 1, 2)
+    affine = torch.stack([cos, sin, about[:, 0], -sin, cos, about[:, 1]], 1).reshape(-1, 2, 3)
+    others = image[torch.randperm(len(image), generator=generator, device=device)]
+    others = others[:, torch.randperm(3, generator=generator, device=device)]
+    grid = F.affine_grid(affine, list(others.shape), align_corners=False)
+    pieces = F.grid_sample(others, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    soft = float(torch.exp(draw(math.log(_SHARPEST), math.log(_SOFTEST))[0]))
+    few = max(4, round(size / soft))
+    return F.interpolate(F.interpolate(pieces, few, mode="area"), size, mode="bicubic", align_corners=False)
+
+
+def _folded(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the photos (B, 3, S, S) with folds as of curtains, or bars as of windows and shelves: waves, which others bend."""
+    draw = _Draws(len(image), generator)
+    axis = torch.linspace(-1, 1, image.shape[-1], device=image.device)
+    x, y = axis.reshape(1, 1, -1), axis.reshape(1, -1, 1)
+    bend = draw(0, 0.3, 1, 1) * torch.sin(draw(1, 6, 1, 1) * y + draw(0, 6, 1, 1))
+    wave = torch.sin(draw(6, 60, 1, 1) * (x + bend) + draw(0, 6, 1, 1))
+    wave = torch.where(draw.chance(0.3), torch.sign(wave), wave)
+    wave = torch.where(draw.chance(0.3), wave.transpose(1, 2), wave)
+    return image * (1 + draw.chance(0.5) * draw(0.1, 0.7, 1, 1) * wave)[:, None]
+
+
 def other_clothes(batch: Targets, which: Tensor, generator: torch.Generator) -> Targets:
     """Below the necks of `which` (B,) photos: patches of other colours with straight edges, in the light that falls there."""
-    count, size, device = len(batch.image), batch.image.shape[-1], batch.image.device
+    draw, size, device = _Draws(len(batch.image), generator), batch.image.shape[-1], batch.image.device
     image, body = batch.image, ((batch.coordinates[:, 1] < NECK) & (batch.foreground > 0.5)) & which.reshape(-1, 1, 1)
     axis = torch.linspace(-1, 1, size, device=device)
     light = image.mean(1, keepdim=True)
     light = light / ((light * body[:, None]).sum((2, 3), keepdim=True) / body.sum((1, 2)).clamp(min=1).reshape(-1, 1, 1, 1)).clamp(min=0.02)
     for patch in range(_PATCHES):
-        within = body & (_chance(count, 0.7, generator) if patch else torch.ones(count, 1, 1, dtype=torch.bool, device=device))
-        for _ in range(2 if patch else 0):  # the first is all of the cloth
-            turn = 2 * math.pi * torch.rand(count, 1, 1, generator=generator, device=device)
-            far = torch.rand(count, 1, 1, generator=generator, device=device) * 0.8 - 0.4
+        within = body & draw.chance(0.7) if patch else body  # the first is all of the cloth
+        for _ in range(2 if patch else 0):
+            turn, far = draw(0, 2 * math.pi, 1, 1), draw(-0.4, 0.4, 1, 1)
             within = within & (torch.cos(turn) * axis.reshape(1, 1, -1) + torch.sin(turn) * (axis.reshape(1, -1, 1) - 0.7) > far)
-        grey = torch.rand(count, 1, 1, 1, generator=generator, device=device).square()  # mostly dark
-        color = (grey + 0.15 * torch.randn(count, 3, 1, 1, generator=generator, device=device)).clamp(0.01, 1)
+        grey = draw(0, 1, 1, 1, 1).square()  # mostly dark
+        color = (grey + 0.15 * torch.randn(draw.count, 3, 1, 1, generator=generator, device=device)).clamp(0.01, 1)
         image = torch.where(within[:, None], (color * light).clamp(0, 1), image)
     return batch._replace(image=image)
-
-
-def _chance(count: int, share: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, 1, 1, generator=generator, device=generator.device) < share
