@@ -44,7 +44,7 @@ class _Draws:
 
 
 def _pieces(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Of each photo (B, 3, S, S) a part of another one: turned and enlarged about anywhere, mirrored at the edges, out of focus, all alike."""
+    """Of each photo (B, 3, S, S) a part of another one: turned, enlarged, mirrored at the edges, all equally out of focus."""
     draw, size, device = _Draws(len(image), generator), image.shape[-1], image.device
     turn, zoom = draw(-math.pi, math.pi), torch.exp(draw(math.log(_ZOOM[0]), math.log(_ZOOM[1])))
     cos, sin, about = torch.cos(turn) / zoom, torch.sin(turn) / zoom, draw(-1, 1, 2)
