@@ -15,6 +15,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from avatar_kit.mesh.relief import ShownNormals
+from avatar_kit.mesh.topology import neighbours
 from avatar_kit.types import Array, Mesh
 
 _RIGHT, _WRONG = 0.4, 0.8  # length of the difference between the normals of photo and mesh: 23 and 47 degrees
@@ -32,11 +33,11 @@ def contradicted(mesh: Mesh, own: Array, photos: ShownNormals, *, rings: int) ->
     shown = photos.certainty > 0
     off = np.linalg.norm(photos.normals - own, axis=1)
     right, chosen = shown & (off < _RIGHT), shown & (off > _WRONG)
-    neighbours = _neighbours(mesh)
-    for _ in range(rings if chosen.any() else 0):
-        chosen = chosen | (neighbours @ chosen > 0)
+    beside = neighbours(mesh)
+    for _ in range(rings):
+        chosen |= beside @ chosen > 0
     for _ in range(_UNSURE_RINGS):
-        chosen |= (neighbours @ chosen > 0) & ~right
+        chosen |= (beside @ chosen > 0) & ~right
     return chosen
 
 
@@ -48,17 +49,9 @@ def fair(mesh: Mesh, chosen: Array) -> Mesh:
     """
     if not chosen.any() or chosen.all():
         return mesh
-    neighbours = _neighbours(mesh)
-    umbrella = sparse.identity(len(chosen)) - sparse.diags(1.0 / np.maximum(np.diff(neighbours.indptr), 1)) @ neighbours
+    beside = neighbours(mesh)
+    umbrella = sparse.identity(len(chosen)) - sparse.diags(1.0 / np.maximum(np.diff(beside.indptr), 1)) @ beside
     bending = sparse.csr_matrix(umbrella.T @ umbrella)[chosen]
     vertices = mesh.vertices.astype(np.float64)
     vertices[chosen] = splu(bending[:, chosen].tocsc()).solve(-(bending[:, ~chosen] @ vertices[~chosen]))
     return replace(mesh, vertices=vertices.astype(mesh.vertices.dtype))
-
-
-def _neighbours(mesh: Mesh) -> sparse.csr_matrix:
-    """1 for every two vertices that an edge joins, (V, V)."""
-    start, end = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
-    joined = sparse.csr_matrix((np.ones(2 * len(start)), (np.r_[start, end], np.r_[end, start])), shape=(len(mesh.vertices),) * 2)
-    joined.data[:] = 1.0
-    return joined

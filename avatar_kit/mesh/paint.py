@@ -7,6 +7,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from avatar_kit.mesh.photo_views import PhotoViews, sample
+from avatar_kit.mesh.topology import neighbours
 from avatar_kit.types import Array, Mesh
 
 _SHARPNESS = 4  # power of the weights: the best view wins, its neighbour takes over within some degrees
@@ -39,11 +40,7 @@ def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array,
             instead of none (Perez, Gangnet, Blake, "Poisson image editing", SIGGRAPH 2003).
         ease: how easily colours go on at each vertex, (V,) above 0: low along lines that separate things. By default 1.
     """
-    count, faces = len(mesh.vertices), mesh.faces
-    ends = np.concatenate([faces, np.roll(faces, 1, axis=1)], axis=1).reshape(-1, 2, 3).swapaxes(1, 2).reshape(-1, 2)
-    near = sparse.coo_matrix((np.ones(len(ends)), ends.T), shape=(count, count)).tocsr()
-    near.data[:] = 1.0
-    near = sparse.csr_matrix(near.maximum(near.T))
+    near = neighbours(mesh)
     one, beside = near.nonzero()
     if ease is not None:
         near.data = np.minimum(ease[one], ease[beside])
@@ -54,5 +51,5 @@ def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array,
         other, sure_of_it = like
         weight = near.data * np.minimum(sure_of_it[one], sure_of_it[beside])
         wanted = weight[:, None] * (other[one] - other[beside])
-        known += _SPREADING * np.stack([np.bincount(one, channel, count) for channel in wanted.T], axis=1)
+        known += _SPREADING * np.stack([np.bincount(one, channel, len(colors)) for channel in wanted.T], axis=1)
     return splu((sparse.diags(sure) + _SPREADING * apart).tocsc()).solve(known)

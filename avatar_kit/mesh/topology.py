@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from avatar_kit.types import Array, Mesh
@@ -109,6 +109,14 @@ def _pieces(faces: Array) -> _Pieces:
     loops = np.bincount(piece[one_of_each // 3], minlength=piece_count)
     first = np.unique(piece, return_index=True)[1]
     return _Pieces((2 - loops - euler) // 2, loops, first, len(np.unique(edge[~shared])))
+
+
+def neighbours(mesh: Mesh) -> csr_matrix:
+    """1.0 for every two vertices that an edge joins, (V, V), symmetric."""
+    start, end = mesh.faces.ravel(), np.roll(mesh.faces, -1, axis=1).ravel()
+    joined = csr_matrix((np.ones(2 * len(start)), (np.r_[start, end], np.r_[end, start])), shape=(len(mesh.vertices),) * 2)
+    joined.data[:] = 1.0
+    return joined
 
 
 def _label(count: int, a: Array, b: Array) -> tuple[int, Array]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.estimator import Estimator, forward, head_crops
-from avatar_kit.normals.network import NormalMaps
 from avatar_kit.photos.cut import cut_by_colors
 from avatar_kit.photos.standing import is_clear, share_of_head, standing
 from avatar_kit.types import Array, InputError
@@ -112,7 +110,11 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     height, width = image.shape[:2]
     crops = crop, crop.larger(WIDE)
     maps = forward(net, [each.cut(image, net.crop_px) for each in crops], flips=True)
-    near, far = (each.paste(_probability(maps, row, crops, (height, width)), height, width) for row, each in enumerate(crops))
+    probabilities = [torch.sigmoid(foreground).numpy() for foreground in maps.foreground]
+    with contextlib.suppress(InputError):  # then all of the foreground is taken for the head's
+        pose = standing(maps, 0, crop, (height, width))
+        probabilities = [p * share_of_head(maps, row, crops[row], (height, width), pose) for row, p in enumerate(probabilities)]
+    near, far = (each.paste(values, height, width) for each, values in zip(crops, probabilities, strict=True))
     inside = crop.paste(rim_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
     probability = inside * near + (1 - inside) * far
     refined = guided_filter(image, cut_by_colors(image, probability), max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
@@ -124,15 +126,6 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     mask = label == int(votes.argmax()) if votes.any() else np.zeros_like(mask)
     whole[rows, columns] = without_holes(mask)
     return whole
-
-
-def _probability(maps: NormalMaps, row: int, crops: Sequence[Crop], shape: tuple[int, ...]) -> Array:
-    """Of the subject, (S, S), in crop number `row`: less where coordinates do not go with the pose of the head in the first one."""
-    probability = torch.sigmoid(maps.foreground[row]).numpy()
-    with contextlib.suppress(InputError):
-        pose = standing(maps, 0, crops[0], shape)
-        return probability * share_of_head(maps, row, crops[row], shape, pose)
-    return probability
 
 
 def without_holes(mask: Array) -> Array:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from avatar_kit.conventions import MM_PER_UNIT, transform_points
+from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import NECK, Crop
 from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.pose import HeadPose, head_pose
 from avatar_kit.normals.ray_frame import assumed_intrinsics
-from avatar_kit.types import Array, InputError
+from avatar_kit.types import Array, Camera, InputError
 
 # Of what is clearly a head: the share of pixels that agree with its pose, and the mean logarithm of their concentration (20 degrees of
 # expected error). Heads from all sides have 0.97 and 2.0 or more; chandeliers and suits one or the other, seldom both.
@@ -50,18 +50,12 @@ def share_of_head(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...]
     them. Arguments as of `standing`."""
     coordinates = _coordinates(maps, row)
     size = len(coordinates)
-    camera = crop.intrinsics(assumed_intrinsics(*shape), size)
-
-    def pixels(points: Array) -> tuple[Array, Array]:
-        moved = transform_points(pose.camera_from_head, points.astype(np.float64))
-        depth = np.maximum(moved[:, 2:], 1e-3)
-        return moved[:, :2] / depth * np.diag(camera)[:2] + camera[:2, 2], depth[:, 0]
-
-    there, depth = pixels(coordinates.reshape(-1, 3))
-    middles = np.stack(np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5), axis=-1).reshape(-1, 2)
-    off_mm = np.linalg.norm(there - middles, axis=1) * depth / camera[0, 0] * MM_PER_UNIT
-    neck = pixels(np.array([[0.0, NECK, 0.0]]))[0][0, 1]
-    return (1 / (1 + (off_mm / np.where(middles[:, 1] < neck, *_OFF_MM)) ** 4)).reshape(size, size)
+    camera = Camera(crop.intrinsics(assumed_intrinsics(*shape), size), np.linalg.inv(pose.camera_from_head), size, size)
+    there, depth = camera.project(coordinates.astype(np.float64))
+    pixels = camera.pixel_grid()
+    off_mm = np.linalg.norm(there - pixels, axis=-1) * np.abs(depth) / camera.intrinsics[0, 0] * MM_PER_UNIT
+    neck = camera.project(np.array([0.0, NECK, 0.0]))[0][1]
+    return 1 / (1 + (off_mm / np.where(pixels[..., 1] < neck, *_OFF_MM)) ** 4)
 
 
 def _coordinates(maps: NormalMaps, row: int) -> Array:
