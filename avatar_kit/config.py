@@ -234,7 +234,7 @@ class NormalsTrainingConfig:
     weight_decay: float = 1e-2
     clip: float = 1.0  # of the gradient's norm
     average: float = 0.997  # decay of the averaged weights, which are those that are kept
-    mixed_precision: bool = True  # bfloat16 in the decoder, where the processor has matrix units for it
+    mixed_precision: bool = True  # bfloat16 in the decoder, where the processor multiplies it itself
     validation_pairs: int = 48
 
 
