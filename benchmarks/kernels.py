@@ -105,7 +105,7 @@ def searches(prior: ak.HeadPrior, repeats: int) -> None:
     cache = FieldCache(prior.field, prior.mean_latent, 64, start=prior.mean_sdf)
 
     def found_by(name: str) -> Crossings:
-        return search(prior.field, cache, condition, origins, directions, RaysConfig(search=name))
+        return search(prior.field, cache, condition, origins, directions, RaysConfig(search=name), to_crossing=rays.inside)
 
     def with_newton() -> Crossings:
         found = found_by("grid")

@@ -19,6 +19,9 @@ from torch import Tensor
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.kernels import runtime
 
+_CHUNK = 8192  # points that a processor evaluates at once: a network's layers of more do not stay in its cache
+_AT_ONCE = 8  # samples along rays before it is looked which of them have crossed
+
 
 class Crossings(NamedTuple):
     """Per ray: `depth` of the first crossing (N,), inf for none; `closest_depth` (N,), where the field is least among
@@ -133,13 +136,20 @@ def search_grid(sdf: Tensor, origins: Tensor, directions: Tensor, *, coarse: int
     return out
 
 
-def search_field(sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, *, coarse: int, fine: int) -> Crossings:
-    """As `search_grid`, for a field given as a function of points (M, 3) -> (M,): N_p + N_f evaluations per ray."""
+def search_field(
+    sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, *, coarse: int, fine: int, to_crossing: Tensor | None = None
+) -> Crossings:
+    """As `search_grid`, for a field given as a function of points (M, 3) -> (M,): N_p + N_f evaluations per ray, or fewer.
+
+    Args:
+        to_crossing: rays of which the first crossing alone matters, (N,) bool: they are sampled no further than a few samples behind it,
+            and where they cross, the closest point is the closest of those. By default none.
+    """
     entry, leave = clip_to_box(origins, directions)
     inside = entry < leave
     steps = torch.linspace(0.0, 1.0, coarse, dtype=entry.dtype, device=entry.device)
     depths = entry[:, None] + (leave - entry)[:, None] * steps
-    values = _values(sdf, origins, directions, depths)
+    values = _coarse_values(sdf, origins, directions, depths, inside, to_crossing)
     least, at = values.min(dim=1)
     crosses = (values[:, :-1] > 0) & (values[:, 1:] <= 0)
     found = crosses.any(1) & inside
@@ -160,6 +170,25 @@ def search_field(sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: T
     return Crossings(depth, closest, torch.where(inside, least, inf))
 
 
+def _coarse_values(
+    sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, depths: Tensor, inside: Tensor, to_crossing: Tensor | None
+) -> Tensor:
+    """The field at `depths` of all rays, (N, K); inf where a ray of `to_crossing` has crossed before."""
+    if to_crossing is None:
+        return _values(sdf, origins, directions, depths)
+    values = torch.full_like(depths, torch.inf)
+    going = inside.clone()
+    for first in range(0, depths.shape[1], _AT_ONCE):
+        rows = going.nonzero()[:, 0]
+        block = slice(first, first + _AT_ONCE)
+        values[rows, block] = _values(sdf, origins[rows], directions[rows], depths[rows, block])
+        so_far = values[rows, max(first - 1, 0) : first + _AT_ONCE]
+        crossed = ((so_far[:, :-1] > 0) & (so_far[:, 1:] <= 0)).any(1)
+        going[rows] = ~(crossed & to_crossing[rows])
+    return values
+
+
 def _values(sdf: Callable[[Tensor], Tensor], origins: Tensor, directions: Tensor, depths: Tensor) -> Tensor:
-    points = origins[:, None] + directions[:, None] * depths[..., None]
-    return sdf(points.reshape(-1, 3)).reshape(depths.shape)
+    points = (origins[:, None] + directions[:, None] * depths[..., None]).reshape(-1, 3)
+    parts = points.split(_CHUNK if points.device.type == "cpu" else max(len(points), 1))
+    return torch.cat([sdf(part) for part in parts]).reshape(depths.shape)

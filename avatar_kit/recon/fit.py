@@ -121,7 +121,8 @@ def fit(
         origins, directions, target = pose.rays(world)
         latent = mean + basis @ code
         condition = field.condition(latent[None])
-        crossings = search(field, cache, condition.detach(), origins.detach(), directions.detach(), config.rays)
+        still = condition.detach(), origins.detach(), directions.detach()
+        crossings = search(field, cache, *still, config.rays, to_crossing=world.inside)
 
         # Rays of the subject that hit: normals (equation 4) and colour at differentiable hit points
         on = (crossings.hit & world.inside).nonzero()[:, 0]

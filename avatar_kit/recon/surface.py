@@ -56,10 +56,16 @@ class FieldCache:
             self.values[part.unbind(1)] = self._field(self._axis[part], condition)
 
 
-def search(field: HeadField, cache: FieldCache, condition: Condition, origins: Tensor, directions: Tensor, config: RaysConfig) -> Crossings:
+def search(
+    field: HeadField, cache: FieldCache, condition: Condition, origins: Tensor, directions: Tensor, config: RaysConfig, *,
+    to_crossing: Tensor | None = None,
+) -> Crossings:  # fmt: skip
     """First crossings; no gradients.
 
     On the cached grid ("grid"), with N_p + N_f evaluations of the field per ray ("field"), or by sphere tracing ("sphere").
+
+    Args:
+        to_crossing: rays whose closest points do not matter if they cross, (N,) bool (`search_field`).
 
     Raises:
         InputError: another name.
@@ -74,7 +80,7 @@ def search(field: HeadField, cache: FieldCache, condition: Condition, origins: T
         if config.search == "sphere":
             return sphere_trace(sdf, origins, directions).crossings
         if config.search == "field":
-            return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine)
+            return search_field(sdf, origins, directions, coarse=config.coarse, fine=config.fine, to_crossing=to_crossing)
     raise InputError(f"rays.search={config.search}: no such search. There are grid, field and sphere.")
 
 

@@ -59,6 +59,35 @@ def test_grid_and_field_search_agree(generator: torch.Generator) -> None:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), atol=1e-10, rtol=0, equal_nan=True, msg=name)
 
 
+def test_sampling_ends_behind_the_crossing_where_that_alone_matters(generator: torch.Generator) -> None:
+    origins, directions = make_rays(generator, 200)
+    to_crossing = torch.rand(200, generator=generator) < 0.5
+    sampled = 0
+
+    def counted(points: torch.Tensor) -> torch.Tensor:
+        nonlocal sampled
+        sampled += len(points)
+        return sphere(points)
+
+    whole = search_field(counted, origins, directions, coarse=64, fine=8)
+    all_of_them, sampled = sampled, 0
+    found = search_field(counted, origins, directions, coarse=64, fine=8, to_crossing=to_crossing)
+    assert sampled < 0.9 * all_of_them  # half of some 60 % of the rays hit, about half way
+    torch.testing.assert_close(found.depth, whole.depth, atol=0, rtol=0)
+    others = ~(to_crossing & whole.hit)
+    assert 20 < int((~others).sum()) < 150
+    for name in ("closest_depth", "closest_value"):
+        torch.testing.assert_close(getattr(found, name)[others], getattr(whole, name)[others], atol=0, rtol=0, equal_nan=True)
+    assert (found.closest_value[~others] <= 0).all()
+
+
+def test_a_crossing_between_two_runs_of_samples_is_found() -> None:
+    # samples 1 / 16 apart from z = 1 on, eight a run: the surface lies between the eighth and the ninth
+    origins, directions = torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor([[0.0, 0.0, -1.0]])
+    found = search_field(lambda x: x[:, 2] - 0.53, origins, directions, coarse=33, fine=8, to_crossing=torch.tensor([True]))
+    torch.testing.assert_close(found.depth, torch.tensor([1.47]))
+
+
 def test_a_ray_that_misses_the_box_has_no_closest_point() -> None:
     origins = torch.tensor([[0.0, 3.0, 3.0]], dtype=torch.float64)
     directions = torch.tensor([[0.0, 0.0, -1.0]], dtype=torch.float64)
