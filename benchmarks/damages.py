@@ -16,6 +16,7 @@ from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.score.report import score_mesh
 from avatar_kit.types import Mesh, concatenate
 
+_FLOATERS = ((0, 180.0, 0), (150.0, 60, 40), (-150.0, 60, 40))  # their places, mm
 COLUMNS = (
     ("h3ds", "face_mm"), ("h3ds", "head_mm"), ("paper", "face_mm"), ("paper", "head_mm"), ("metric", "face_mm"), ("metric", "head_mm"),
     ("metric", "head_reverse_mm"), ("metric", "f1_1mm"), ("metric", "normal_deg"), ("metric", "watertight"),
@@ -36,8 +37,8 @@ def damaged(mesh: Mesh) -> dict[str, Mesh]:
         "5 % smaller": Mesh((vertices - middle) * 0.95 + middle, mesh.faces),
         "moved by 2 mm": Mesh(vertices + np.array([2.0, 0, 0]), mesh.faces),
         "mirrored": Mesh((vertices - middle) * (-1, 1, 1) + middle, mesh.faces[:, ::-1].copy()),
-        "turned over (normals)": Mesh(vertices, mesh.faces[:, ::-1].copy()),
-        "floaters": concatenate([mesh, *(ball(middle + np.array(at), 8.0) for at in ((0, 180.0, 0), (150.0, 60, 40), (-150.0, 60, 40)))]),
+        "turned inside out": Mesh(vertices, mesh.faces[:, ::-1].copy()),
+        "floaters around it": concatenate([mesh, *(ball(middle + np.array(at), 8.0) for at in _FLOATERS)]),
         "a ball inside": concatenate([mesh, ball(middle, 40.0)]),
         "a hole at the back": Mesh(vertices, mesh.faces[~hole]),
         "5000 triangles": simplify(mesh, 5000),

@@ -128,9 +128,10 @@ def convert(
     files = read_posed(source, images)
     net = load_estimator(None, device=pick_device(device))
     with tqdm(total=len(files), unit="photo", leave=False) as bar:
-        photos, unit = convert_files(files, net, masks=masks, mm_per_unit=mm_per_unit, on_photo=lambda: bar.update())
-    write_scene(out, photos, notes={"units": "mm", "mm_per_source_unit": unit})
-    click.echo(f"{len(photos)} of {len(files)} photos; one unit of the cameras is {unit:.4g} mm", err=True)
+        found = convert_files(files, net, masks=masks, mm_per_unit=mm_per_unit, on_photo=lambda: bar.update())
+    place = {} if found.head_from_world is None else {"head_from_world": found.head_from_world.tolist()}
+    write_scene(out, found.photos, notes={"units": "mm", "mm_per_source_unit": found.mm_per_unit, **place})
+    click.echo(f"{len(found.photos)} of {len(files)} photos; one unit of the cameras is {found.mm_per_unit:.4g} mm", err=True)
     click.echo(out)
 
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _PHOTOS_JSON, _PHOTOS_PNG = "photos.json", "photos.png"
 
 
+def finished(out: Path) -> bool:
+    """Whether a folder holds a result."""
+    return (out / "report.json").is_file()
+
+
 @dataclasses.dataclass(frozen=True)
 class PhotoHints:
     """What the user says about plain photos; see `avatar_kit.photos.scene.scene_from_photos`.
@@ -57,8 +62,27 @@ class Maker:
         self._config, self._plain_config, self._refine_cameras = config, plain_config or config, refine_cameras
         self._usd, self._hints = usd, hints or PhotoHints()
 
+    def refuse(self, path: Path, ids: list[int] | None) -> None:
+        """Refuse options that do not go with a scene, or with plain photos, before anything is made of any of them."""
+        from avatar_kit.photos.folder import check_yaws, is_plain, photo_files
+        from avatar_kit.types import InputError
+
+        if not path.exists():
+            return  # told when its turn comes
+        if not is_plain(path):
+            self._refuse_hints(path)
+            return
+        need_network(path, self._settings["normal_net"])
+        if ids is not None:
+            raise click.UsageError("--view-ids is for scenes with cameras; of plain photos, give a folder with those that you want.")
+        if self._hints.yaws_deg is not None:
+            try:
+                check_yaws(path, [path] if path.is_file() else photo_files(path), self._hints.yaws_deg)
+            except InputError as error:
+                raise click.UsageError(str(error)) from error
+
     def make(self, path: Path, out: Path, views: int | None, ids: list[int] | None) -> list[Path]:
-        """One scene, or plain photos; the paths of what was written."""
+        """One scene, or plain photos, that `refuse` has nothing against; the paths of what was written."""
         from avatar_kit.photos.folder import check_there, is_plain
         from avatar_kit.recon.pipeline import log
         from avatar_kit.scene.views import load_scene
@@ -66,13 +90,12 @@ class Maker:
         started = time.perf_counter()
         check_there(path)
         if is_plain(path):
-            plain = self._understand(path, views, ids)
+            plain = self._understand(path, views)
             extra = self._write_photos(plain, out)
             if self._hints.check:
                 return [out / name for name in (_PHOTOS_JSON, _PHOTOS_PNG)]
             return self._finish(plain.scene, None, out, self._refined(self._plain_config), time.perf_counter() - started, extra)
-        self._refuse_hints(path)
-        scene = load_scene(path, views=views or 3, view_ids=ids)
+        scene = load_scene(path, views=views, view_ids=ids)
         given = sum(photo.normals is not None for photo in scene.photos)
         log(f"{scene.name}: {len(scene.photos)} photos (views {list(scene.view_ids)}), {given} with normal maps, on {self._device}")
         return self._finish(scene, path, out, self._refined(self._config), time.perf_counter() - started, ({}, {}))
@@ -92,25 +115,14 @@ class Maker:
         for option in (name for name, there in given.items() if there):
             raise click.UsageError(f"{option} is for plain photos; {path} states its cameras. Leave it out.")
 
-    def _understand(self, path: Path, views: int | None, ids: list[int] | None) -> PlainScene:
+    def _understand(self, path: Path, views: int | None) -> PlainScene:
         from tqdm import tqdm
 
         from avatar_kit.normals.storage import load_estimator
-        from avatar_kit.photos.folder import check_yaws, photo_files
         from avatar_kit.photos.scene import scene_from_photos
         from avatar_kit.recon.pipeline import log
-        from avatar_kit.types import InputError
 
-        network = self._settings["normal_net"]
-        need_network(path, network)
-        if ids is not None:
-            raise click.UsageError("--view-ids is for scenes with cameras; of plain photos, give a folder with those that you want.")
-        hints = self._hints
-        if hints.yaws_deg is not None:
-            try:
-                check_yaws(path, [path] if path.is_file() else photo_files(path), hints.yaws_deg)
-            except InputError as error:
-                raise click.UsageError(str(error)) from error
+        network, hints = self._settings["normal_net"], self._hints
         net = load_estimator(None if network == "default" else Path(network), device=self._device)
         with tqdm(desc="photos", unit="photo", leave=False) as bar:
             said: dict[str, Any] = dict(masks=hints.masks, focal_mm=hints.focal_mm, person=hints.person, yaws_deg=hints.yaws_deg)
@@ -125,7 +137,7 @@ class Maker:
         return plain
 
     def _write_photos(self, plain: PlainScene, out: Path) -> tuple[dict[str, bytes], dict[str, str]]:
-        """photos.json and photos.png, at once; what is to be kept when the result takes their place."""
+        """photos.json and photos.png, at once unless an older result is there; what is to be kept when the result takes their place."""
         from avatar_kit.config import MeshConfig
         from avatar_kit.mesh.extraction import extract
         from avatar_kit.photos.contact import contact_sheet, estimates
@@ -133,10 +145,11 @@ class Maker:
 
         head = extract(self._prior.field, self._prior.mean_latent, MeshConfig(resolution=64, coarse=32, extractor="warp"))
         sheet, text = contact_sheet(plain, head), json.dumps(estimates(plain), indent=1)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / _PHOTOS_JSON).write_text(text)
         picture = png(sheet)
-        (out / _PHOTOS_PNG).write_bytes(picture)
+        if not finished(out):  # they would not be that result's
+            out.mkdir(parents=True, exist_ok=True)
+            (out / _PHOTOS_JSON).write_text(text)
+            (out / _PHOTOS_PNG).write_bytes(picture)
         return {_PHOTOS_PNG: picture}, {_PHOTOS_JSON: text}
 
     def _finish(

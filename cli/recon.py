@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import click
-from avatar_kit_cli.maker import Maker, PhotoHints
+from avatar_kit_cli.maker import Maker, PhotoHints, finished
 from avatar_kit_cli.options import check_folder, parse_view_ids, parse_yaws, positive, preset_options, refuse_field, resolve_config
 
 _CONTACT = ("photos.json", "photos.png")  # of --check: the result joins them
@@ -61,8 +61,12 @@ def recon(
         raise click.UsageError("--views and --view-ids both say which photos to use. Give one of them.")
     outs = _outputs(scenes, out)
     for each in outs:
-        if not (resume and _finished(each)):
+        if check and finished(each):
+            raise click.UsageError(f"{each} holds a result, of which photos.json and photos.png are a part. Give another --out to --check.")
+        if not (resume and finished(each)):
             check_folder(each, overwrite or resume, _PARTS, joins=_CONTACT, inputs=scenes)
+    if resume and overwrite:
+        raise click.UsageError("--resume keeps finished results, --overwrite replaces them. Give one of them.")
     if backend:
         overrides = (*overrides, f"mesh.extractor={_EXTRACTOR[backend]}")
     if prior_file == "none":
@@ -82,9 +86,11 @@ def recon(
         prior_file, network, seconds, preset, config, device, seed,
         usd=usd, hints=hints, refine_cameras=refine_cameras, plain_config=plain_config,
     )  # fmt: skip
+    for scene in scenes:
+        maker.refuse(scene, ids)
     failures: list[Exception] = []
     for scene, each in zip(scenes, outs, strict=True):
-        if resume and _finished(each):
+        if resume and finished(each):
             click.echo(f"{each}: finished already", err=True)
             continue
         try:
@@ -107,10 +113,6 @@ def _outputs(scenes: tuple[Path, ...], out: Path) -> list[Path]:
     if twice:
         raise click.UsageError(f"two scenes are named {twice[0]}: their results would overwrite each other. Reconstruct them one by one.")
     return [out / name for name in names]
-
-
-def _finished(out: Path) -> bool:
-    return (out / "report.json").is_file()
 
 
 def _input_error() -> type[Exception]:

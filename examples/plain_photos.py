@@ -5,10 +5,11 @@ from importlib import resources
 
 import avatar_kit as ak
 
-folder = sys.argv[1] if len(sys.argv) > 1 else resources.files("avatar_kit") / "weights" / "demo" / "image"
+given = [argument for argument in sys.argv[1:] if argument != "--quick"]
+folder = given[0] if given else resources.files("avatar_kit") / "weights" / "demo" / "image"
 quick = ["fit.steps=20", "mesh.resolution=96", "texture.size=128"] if "--quick" in sys.argv else []
 
-plain = ak.scene_from_photos(str(folder), views=3)
+plain = ak.scene_from_photos(str(folder), views=None if given else 3)
 for photo in plain.understood:
     print(
         f"{photo.name}: yaw {photo.yaw_deg:+.0f}, pitch {photo.pitch_deg:+.0f} degrees, {photo.distance_mm / 10:.0f} cm away", *photo.notes

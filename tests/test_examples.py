@@ -15,8 +15,8 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, str(example)]
-    demo = resources.files("avatar_kit") / "weights" / "demo"
-    arguments += {"reconstruct": [str(demo), "--quick"], "plain_photos": [str(demo / "image"), "--quick"]}.get(example.stem, [])
+    photo = resources.files("avatar_kit") / "weights" / "demo" / "image" / "img_0000.jpg"
+    arguments += {"reconstruct": ["--quick"], "plain_photos": [str(photo), "--quick"]}.get(example.stem, [])
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

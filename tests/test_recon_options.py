@@ -90,3 +90,30 @@ def test_a_truth_that_cannot_be_used_does_not_lose_the_head(
 def test_grids_that_are_too_coarse_are_refused(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(["prior", *command.split(), "--resolution", "16", "--out", str(tmp_path / "sheet.png")], capsys)
     assert "16 is not in the range x>=32" in said
+
+
+def test_options_are_refused_before_any_scene_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = str(DEMO / "image/img_0000.jpg")
+    said = refused(["recon", photo, str(DEMO), "--focal-mm", "40", "--out", str(tmp_path / "out")], capsys)
+    assert "--focal-mm is for plain photos" in said
+    assert not (tmp_path / "out").exists()
+    assert "one of them" in refused(["recon", photo, "--resume", "--overwrite", "--out", str(tmp_path / "out")], capsys)
+
+
+def test_a_result_keeps_its_own_pictures_of_the_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "photos.png").write_bytes(b"of before")
+    photo = str(DEMO / "image/img_0000.jpg")
+    said = refused(["recon", photo, "--check", "--overwrite", "--out", str(tmp_path)], capsys)
+    assert "Give another --out to --check" in said
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Maker, "_finish", interrupted)
+    with pytest.raises(SystemExit) as left:
+        main(["recon", photo, "--overwrite", "--out", str(tmp_path)])
+    assert left.value.code == 130
+    assert (tmp_path / "photos.png").read_bytes() == b"of before"

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -49,18 +49,28 @@ class Converted(Sequence[Photo]):
         return Photo(image, mask, _scaled(camera, self._mm_per_unit), name=posed.file.name)
 
 
+class Conversion(NamedTuple):
+    """Photos that are upright and undistorted, in a world in millimetres.
+
+    Attributes:
+        mm_per_unit: of the world that the files' cameras are in.
+        head_from_world: a similarity (4, 4) from the world in millimetres; None where the photos do not say where the head is.
+    """
+
+    photos: Converted
+    mm_per_unit: float
+    head_from_world: Array | None
+
+
 def convert(
     files: Sequence[PosedFile], net: Estimator, *, masks: Path | None = None, mm_per_unit: float | None = None,
     on_photo: Callable[[], object] | None = None,
-) -> tuple[Converted, float]:  # fmt: skip
-    """Photos with masks and cameras in a world in millimetres.
+) -> Conversion:  # fmt: skip
+    """Those of the photos in which there is a head, with masks.
 
     Args:
         masks: a folder with NAME.png, white on the subject, upright as the photos are seen; predicted where there is none.
         mm_per_unit: of the files' world; without, the size of the head says it.
-
-    Returns:
-        the photos in which there is a head, upright, and the millimetres of one unit.
 
     Raises:
         InputError: no head in any photo, or none whose size can be told.
@@ -80,13 +90,14 @@ def convert(
         raise InputError("no photo can be used. " + " ".join(failures))
     for failure in failures:
         warnings.warn(f"left out: {failure}", stacklevel=2)
+    several = [says for says in said if says is not None]
+    place = agreed_place(several, 1.0) if len(several) > 1 else None
     if mm_per_unit is None:
-        several = [says for says in said if says is not None]
-        head_from_world = agreed_place(several, 1.0) if len(several) > 1 else None
-        if head_from_world is None:
+        if place is None:
             raise InputError("the photos do not say how large the head is. Give --mm-per-unit, millimetres of one unit of the cameras.")
-        mm_per_unit = scale_of(head_from_world) * MM_PER_UNIT
-    return Converted(kept, mm_per_unit), mm_per_unit
+        mm_per_unit = scale_of(place) * MM_PER_UNIT
+    head_from_world = None if place is None else place @ np.diag([1 / mm_per_unit] * 3 + [1.0])
+    return Conversion(Converted(kept, mm_per_unit), mm_per_unit, head_from_world)
 
 
 def _photo(posed: PosedFile, net: Estimator, masks: Path | None) -> Photo:

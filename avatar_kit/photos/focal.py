@@ -1,7 +1,7 @@
 """The focal length of photos that do not state it: perspective makes near parts of a head large, the more the nearer it is.
 
 Each candidate is judged by how well head-frame coordinates project (photos together, since one camera took them), against a
-broad prior. A head that would be nearer than arm's length belongs to a cropped photo: then only its distance is assumed.
+broad prior. A head that would be nearer than arm's length belongs to a cropped photo, whatever its EXIF says: then its distance is assumed.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from avatar_kit.normals.pose import SKULL
 from avatar_kit.photos.understand import ASSUMED_FOCAL, Understood, pose_again
 from avatar_kit.types import Array, InputError
 
+_KNOWN = ("exif", "stated")
 _MULTIPLES = np.geomspace(0.7, 5.0, 14)  # of the photo's longer side: 24 to 170 mm of a full frame
 _TYPICAL, _SPREAD = 1.4, 0.35  # of the multiple, and of its logarithm
 _OBSERVATIONS = 10.0  # independent ones that a photo's pixels amount to: their errors go together
 _WORST_MM = 20.0  # an error counts up to this
 _NEAREST_MM = 450.0  # a head that would be nearer is a cropped photo's
+_APPROACHES = 3
 _CROPPED_MM = 800.0  # at which such a head is put
 
 
 def with_focal_lengths(found: Sequence[Understood]) -> list[Understood]:
-    """The photos posed again with one focal length, in multiples of their longer sides, for all that state none."""
-    silent = [seen for seen in found if seen.focal_source != "exif"]
-    if not silent:
-        return list(found)
-    costs = np.array([_cost(silent, multiple) for multiple in _MULTIPLES])
-    if not np.isfinite(costs).any():
-        return list(found)
-    multiple = _lowest(np.log(_MULTIPLES), costs)
-    return [seen if seen.focal_source == "exif" else _not_too_near(_posed(seen, multiple) or seen) for seen in found]
+    """The photos posed again with one focal length, in multiples of their longer sides, for all that state none; and those that must
+    be cropped, from a distance that is assumed."""
+    silent = [seen for seen in found if seen.focal_source not in _KNOWN]
+    costs = np.array([_cost(silent, multiple) for multiple in _MULTIPLES]) if silent else np.full(len(_MULTIPLES), np.inf)
+    if np.isfinite(costs).any():
+        multiple = _lowest(np.log(_MULTIPLES), costs)
+        found = [seen if seen.focal_source in _KNOWN else _posed(seen, multiple) or seen for seen in found]
+    return [seen if seen.focal_source == "stated" else _not_too_near(seen) for seen in found]
 
 
 def _posed(seen: Understood, multiple: float, *, normals: bool = True) -> Understood | None:
@@ -78,5 +79,7 @@ def _not_too_near(seen: Understood) -> Understood:
     if seen.distance_mm >= _NEAREST_MM:
         return seen
     note = f"the head would be {seen.distance_mm / 10:.0f} cm away: taken for a cropped photo from {_CROPPED_MM / 10:.0f} cm"
-    moved = pose_again(seen, seen.focal_px * _CROPPED_MM / seen.distance_mm)
+    moved = seen
+    for _ in range(_APPROACHES):  # near heads look flatter from further away, so that the distance falls behind the focal length
+        moved = pose_again(moved, moved.focal_px * _CROPPED_MM / moved.distance_mm)
     return replace(moved, focal_source="cropped", notes=[*moved.notes, note])

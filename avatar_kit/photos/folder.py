@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avatar_kit.backends import BackendMissing
 from avatar_kit.scene.photo_file import FULL_FRAME_DIAGONAL_MM, SUFFIXES, read_mask, read_photo
 from avatar_kit.types import Array, InputError
 
@@ -22,6 +23,7 @@ class PlainPhoto:
         image: sRGB in [0, 1], (H, W, 3) float32, upright.
         mask: (H, W) bool, or None.
         focal_px: or None.
+        focal_source: "exif", or "stated" by the user.
         yaw_deg: of the camera around the head, as the user says; or None.
     """
 
@@ -30,6 +32,7 @@ class PlainPhoto:
     mask: Array | None
     focal_px: float | None
     yaw_deg: float | None = None
+    focal_source: str = "exif"
 
 
 def is_plain(path: Path) -> bool:
@@ -66,7 +69,7 @@ def photo_files(folder: Path) -> list[Path]:
 
 def read_plain_photos(
     path: Path, *, masks: Path | None = None, focal_mm: float | None = None, yaws_deg: Sequence[float] | None = None,
-    on_unreadable: Callable[[Path, InputError], object] | None = None,
+    on_unreadable: Callable[[Path, Exception], object] | None = None,
 ) -> Iterator[PlainPhoto]:  # fmt: skip
     """Read a photo, or all of a folder, each when it is asked for: a hundred at once would fill the memory.
 
@@ -74,7 +77,7 @@ def read_plain_photos(
         masks: a folder with NAME.png, white on the subject; by default mask/ in the folder, where it is there.
         focal_mm: 35 mm equivalent of all photos; by default what their EXIF says.
         yaws_deg: from where each photo was taken, in the order of `photo_files`.
-        on_unreadable: called with a photo that cannot be read and why; the others go on.
+        on_unreadable: called with a photo that cannot be read (or only with what is not installed) and why; the others go on.
 
     Raises:
         InputError: no photos, or another number of yaws, at once; without `on_unreadable` one that cannot be read, when its turn comes.
@@ -82,21 +85,24 @@ def read_plain_photos(
     files = [path] if path.is_file() else photo_files(path)
     if not files:
         raise InputError(f"{path}: found no photos ({', '.join(SUFFIXES)}). Give a folder of photos of one head.")
-    if masks is None and (path / "mask").is_dir():
-        masks = path / "mask"
     if yaws_deg is not None:
         check_yaws(path, files, yaws_deg)
-    return _each(files, yaws_deg or [None] * len(files), masks, focal_mm, on_unreadable)
+    return _each(files, yaws_deg or [None] * len(files), mask_folder(path, masks), focal_mm, on_unreadable)
+
+
+def mask_folder(path: Path, masks: Path | None) -> Path | None:
+    """Where masks of the photos in `path` are looked for: in `masks`, else in its own mask/; None where there is neither."""
+    return masks or (path / "mask" if (path / "mask").is_dir() else None)
 
 
 def _each(
     files: Sequence[Path], yaws_deg: Sequence[float | None], masks: Path | None, focal_mm: float | None,
-    on_unreadable: Callable[[Path, InputError], object] | None,
+    on_unreadable: Callable[[Path, Exception], object] | None,
 ) -> Iterator[PlainPhoto]:  # fmt: skip
     for file, yaw in zip(files, yaws_deg, strict=True):
         try:
             plain = replace(_read(file, masks, focal_mm), yaw_deg=yaw)
-        except InputError as error:
+        except (InputError, BackendMissing) as error:
             if on_unreadable is None:
                 raise
             on_unreadable(file, error)
@@ -122,9 +128,10 @@ def _read(file: Path, masks: Path | None, focal_mm: float | None) -> PlainPhoto:
     focal = read.focal_px
     if focal_mm is not None:
         focal = focal_mm * float(np.hypot(*read.image.shape[:2])) / FULL_FRAME_DIAGONAL_MM
-    return PlainPhoto(file.name, read.image, mask, focal)
+    return PlainPhoto(file.name, read.image, mask, focal, focal_source="exif" if focal_mm is None else "stated")
 
 
 def _mask_file(masks: Path, photo: Path) -> Path | None:
-    names: Sequence[str] = (f"{photo.stem}.png", f"{photo.stem.replace('img', 'mask')}.png", f"{photo.name}.png")
+    stems = (photo.stem, photo.stem.replace("img", "mask"), photo.name)
+    names = (f"{stem}{ending}" for stem in stems for ending in (".png", ".jpg"))
     return next((masks / name for name in names if (masks / name).is_file()), None)

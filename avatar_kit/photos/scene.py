@@ -14,14 +14,15 @@ from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.pose import CLEAR_SHARE
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos.focal import with_focal_lengths
-from avatar_kit.photos.folder import read_plain_photos
+from avatar_kit.photos.folder import mask_folder, read_plain_photos
 from avatar_kit.photos.together import pose_together
-from avatar_kit.photos.understand import Understood, from_its_camera, understand
+from avatar_kit.photos.understand import Understood, from_its_camera, thumbnail, understand
 from avatar_kit.scene.views import nearest_to_layout
-from avatar_kit.types import InputError, Scene
+from avatar_kit.types import Array, InputError, Scene
 
 _BEHIND_DEG = 115.0  # of yaw: from further round there is no face to be seen
-_SAME = 0.995  # correlation of two heads' pictures, 32 px: one photo twice
+_SAME = 0.995  # correlation of two whole photos, or of two heads, 32 px: one photo twice, however it was saved
+_SAME_DEG = 8.0  # ... if the heads' yaws differ by no more: before a background that stays, a head that turns is little of a photo
 _OTHER_TONE = 22.0  # difference of the faces' mean colours (CIE a*, b*): other light, or another person
 _YAW_OFF_DEG = 30.0  # between what the user says and what the photo shows
 
@@ -67,7 +68,7 @@ def scene_from_photos(
     left_out: dict[str, str] = {}
     predicted: set[str] = set()  # of photos whose mask nobody gave
 
-    def leave_out(file: Path, error: InputError) -> None:
+    def leave_out(file: Path, error: Exception) -> None:
         left_out[file.name] = str(error).removeprefix(f"{file}: ")
 
     for plain in read_plain_photos(path, masks=masks, focal_mm=focal_mm, yaws_deg=yaws_deg, on_unreadable=leave_out):
@@ -99,8 +100,9 @@ def scene_from_photos(
     head_from_world = np.diag([1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1.0])
     name = path.resolve().stem if path.is_file() else path.resolve().name
     scene = Scene(tuple(seen.photo for seen in found), tuple(range(len(found))), name, head_from_world)
-    lacking = [seen.name for seen in found if masks and seen.name in predicted]
-    notes = [f"no mask in {masks} for {', '.join(lacking)}: predicted"] * bool(lacking)
+    given = mask_folder(path, masks)
+    lacking = [seen.name for seen in found if given and seen.name in predicted]
+    notes = [f"no mask in {given} for {', '.join(lacking)}: predicted"] * bool(lacking)
     return PlainScene(scene, tuple(found), left_out, [*notes, *_disagreements(found)])
 
 
@@ -130,11 +132,13 @@ def _listed(left_out: dict[str, str]) -> str:
 
 
 def _same_picture(a: Understood, b: Understood) -> bool:
-    small = []
-    for seen in (a, b):
-        picture = cv2.resize(seen.photo.image, (32, 32), interpolation=cv2.INTER_AREA).ravel()
-        small.append((picture - picture.mean()) / max(float(picture.std()), 1e-6))
-    return float((small[0] * small[1]).mean()) > _SAME
+    whole = abs(a.yaw_deg - b.yaw_deg) < _SAME_DEG and _alike(a.thumbnail, b.thumbnail)
+    return whole or _alike(thumbnail(a.photo.image), thumbnail(b.photo.image))
+
+
+def _alike(a: Array, b: Array) -> bool:
+    a, b = ((small - small.mean()) / max(float(small.std()), 1e-6) for small in (a, b))
+    return float((a * b).mean()) > _SAME
 
 
 def _disagreements(found: Sequence[Understood]) -> list[str]:

@@ -24,6 +24,7 @@ _DARK = 0.05  # mean luminance of the head
 _BLURRED = 2e-4  # variance of the Laplacian over that of a head 128 px long, times 0.02; sharp photos have ten times that
 _BLUR_PX = 128
 _CUT_SHARE = 0.25  # of the head's outline that lies on the photo's border
+_THUMBNAIL_PX = 32
 _LARGEST_PX = 640  # of the part of the photo that is used
 
 
@@ -40,8 +41,9 @@ class Understood:
         yaw_deg, pitch_deg, roll_deg: of the camera around the head: yaw is positive when it sees the subject's left side, pitch
             from above.
         distance_mm: from the camera to the head's centre.
-        focal_px, focal_source: in pixels of the whole photo; "exif" (or given), "estimated" or "cropped".
+        focal_px, focal_source: in pixels of the whole photo; "exif", "stated", "estimated" or "cropped".
         agreement: share of the head's pixels that agree with the pose within 10 mm.
+        thumbnail: of the whole photo.
         notes: what the user should know, in words.
         stated_yaw_deg: what the user says of the yaw, or None.
     """
@@ -57,6 +59,7 @@ class Understood:
     focal_px: float
     focal_source: str
     agreement: float
+    thumbnail: Array
     notes: list[str] = field(default_factory=list)
     stated_yaw_deg: float | None = None
 
@@ -75,7 +78,8 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
     if len(crops) > 1 and person is None:
         notes.append(f"shows {len(crops)} people; the largest head is used (--person N picks another)")
     if person is not None and not 1 <= person <= len(crops):
-        raise InputError(f"{plain.name}: shows {len(crops)} heads, --person asks for number {person}. 1 is the largest.")
+        shown = "1 head" if len(crops) == 1 else f"{len(crops)} heads"
+        raise InputError(f"{plain.name}: shows {shown}, --person asks for number {person}. 1 is the largest.")
     first = crops[(person or 1) - 1]
     head = closer_look(plain.image, net, first, name=plain.name, mask=plain.mask, alone=len(crops) == 1)
     notes += _look(plain, head)
@@ -84,17 +88,22 @@ def understand(plain: PlainPhoto, net: Estimator, *, person: int | None = None) 
         raise InputError(f"{plain.name}: the head cannot be told from what is behind it. Use a sharper or a lighter photo, or give a mask.")
     height, width = plain.image.shape[:2]
     if plain.focal_px is not None:
-        focal, source = plain.focal_px, "exif"
+        focal, source = plain.focal_px, plain.focal_source
     else:
         focal, source = ASSUMED_FOCAL * max(height, width), "estimated"
     shown = _used(replace(plain, mask=mask), head.larger(WIDE), focal)
     maps = predict_normals(shown.image, net, shown.mask, intrinsics=shown.camera.intrinsics, name=plain.name, wide=True)
     shown = replace(shown, normals=maps.normals, confidence=maps.confidence, coordinates=maps.coordinates)
-    seen = Understood(plain.name, shown, head, len(crops), 0, 0, 0, 0, focal, source, 0, notes, plain.yaw_deg)
+    seen = Understood(plain.name, shown, head, len(crops), 0, 0, 0, 0, focal, source, 0, thumbnail(plain.image), notes, plain.yaw_deg)
     posed = pose_again(seen, focal)
     if posed.agreement < CLEAR_SHARE:
         notes.append(f"only {posed.agreement:.0%} of the head's pixels agree on how it stands: an unusual view, or something before it")
     return posed
+
+
+def thumbnail(image: Array) -> Array:
+    """In grey, (32, 32)."""
+    return cv2.resize(image, (_THUMBNAIL_PX, _THUMBNAIL_PX), interpolation=cv2.INTER_AREA).mean(-1)
 
 
 def pose_again(seen: Understood, focal_px: float, *, normals: bool = True) -> Understood:

@@ -33,15 +33,14 @@ class Agreement:
     mask_iou: float
     normals_deg: float | None
 
-    @property
-    def doubt(self) -> str | None:
-        """What to say about a photo that does not fit, or None."""
+    def doubt(self, *, alone: bool) -> str | None:
+        """What to say about a photo that does not fit, or None; `alone` if it is the only one."""
         if self.mask_iou >= _LEAST_IOU:
             return None
-        return (
-            f"{self.name}: the head covers its mask badly (IoU {self.mask_iou:.2f}). Check its camera and mask in preview.png, and that it "
-            "shows the same head; leave it out if it does not."
-        )
+        what = f"{self.name}: the head covers its mask badly (IoU {self.mask_iou:.2f})."
+        if alone:
+            return f"{what} Check the mask; if it is right, hair or clothes have a shape that the prior does not know: more photos help."
+        return f"{what} Check its camera and mask in preview.png, and that it shows the same head; leave it out if it does not."
 
 
 def doubt_about_cameras(shared: float | None) -> str | None:

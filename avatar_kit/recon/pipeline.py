@@ -71,7 +71,8 @@ class Reconstruction:
     @property
     def doubts(self) -> list[str]:
         """What speaks against the result, in words."""
-        return [doubt for doubt in (doubt_about_cameras(self.shared), *(photo.doubt for photo in self.agreement)) if doubt]
+        by_photo = [photo.doubt(alone=len(self.agreement) == 1) for photo in self.agreement]
+        return [doubt for doubt in (doubt_about_cameras(self.shared), *by_photo) if doubt]
 
     def report(self) -> dict[str, Any]:
         """The content of report.json."""
@@ -85,7 +86,7 @@ class Reconstruction:
             "photos": [dataclasses.asdict(each) for each in self.agreement],
             "losses": {name: round(value, 6) for name, value in last.items() if name not in ("step", "seconds")},
             "curve": self.fitted.curve,
-            "head_from_world": self.fitted.head_from_world.tolist(),
+            "head_from_world": self.fitted.head_from_world.tolist(), "start": self.start.tolist(),
             "world_from_camera": [photo.camera.world_from_camera.tolist() for photo in self.scene.photos],
             "mm_per_world_unit": self.scene.mm_per_world_unit,
             "backends": {"extract": pick_extractor(self.config.mesh, self.device), "render": pick("render", self.device)},

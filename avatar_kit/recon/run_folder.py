@@ -59,7 +59,8 @@ def write_run(
             (part / name).write_bytes(picture)
         written = texts(packed) if texts else {}
         for name, text in written.items():
-            (part / name).write_text(text)
+            # names of files need not be Unicode
+            (part / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     names = ["mesh.ply", "avatar.glb", "preview.png", "report.json", "fit.safetensors", *packed, *written]
     files = [*dict.fromkeys(names), *["avatar.usdc"] * usd]
     return [out / name for name in files]

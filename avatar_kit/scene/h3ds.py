@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 
 from avatar_kit.conventions import scale_of
 from avatar_kit.scene import cameras
+from avatar_kit.scene.photo_file import eight_bits, mask_picture
 from avatar_kit.types import Array, Camera, InputError, Mesh, Photo, Reference, Scene
 from avatar_kit.whole_folder import whole_folder
 
@@ -93,7 +94,7 @@ class H3dsFolder:
             InputError: missing, unreadable, or not fitting together.
         """
         file = self.images[view]
-        image = _open(file, "RGB").astype(np.float32) / 255.0
+        image = _open(file, lambda picture: eight_bits(picture).convert("RGB")).astype(np.float32) / 255.0
         height, width = image.shape[:2]
         mask = self._mask(view, (height, width))
         normals = self._normals(view, (height, width))
@@ -106,7 +107,7 @@ class H3dsFolder:
                 "Add a mask (white on the subject) of the photo's size."
             )
         file = self.masks[view]
-        mask = _open(file, "L") > 127
+        mask = _open(file, mask_picture) > 127
         if mask.shape != size:
             raise InputError(
                 f"{file}: is {mask.shape[1]} x {mask.shape[0]} pixels, its photo {size[1]} x {size[0]}. Make them the same size."
@@ -250,10 +251,10 @@ def _numbered(folder: Path, suffixes: tuple[str, ...]) -> dict[int, Path]:
     return found
 
 
-def _open(file: Path, mode: str) -> Array:
+def _open(file: Path, converted: Callable[[Image.Image], Image.Image]) -> Array:
     try:
         with Image.open(file) as picture:
-            return np.asarray(picture.convert(mode))
+            return np.asarray(converted(picture))
     except Exception as error:
         raise InputError(f"{file}: cannot be read as a picture ({error}). Export it again as JPEG or PNG.") from error
 
@@ -269,15 +270,15 @@ def _read_notes(file: Path) -> dict[str, Any]:
     if not isinstance(notes, dict):
         raise InputError(f'{file}: must hold an object, such as {{"units": "mm"}}. Correct it, or remove it.')
     configs = notes.get("view_configs", {})
-    if not isinstance(configs, dict) or not all(_are_numbers(views) for views in configs.values()):
+    if not isinstance(configs, dict) or not all(_are_numbers(views, count) for count, views in configs.items()):
         raise InputError(f'{file}: view_configs must list the numbers of views by how many they are, such as {{"3": [0, 2, 3]}}.')
     if notes.get("head_from_world") is not None:
         notes["head_from_world"] = _similarity(file, notes["head_from_world"])
     return notes
 
 
-def _are_numbers(views: Any) -> bool:
-    return isinstance(views, list) and len(views) > 0 and all(type(view) is int for view in views)
+def _are_numbers(views: Any, count: str) -> bool:
+    return isinstance(views, list) and all(type(view) is int for view in views) and str(len(set(views))) == count == str(len(views))
 
 
 def _similarity(file: Path, entries: Any) -> Array:

@@ -84,8 +84,7 @@ def _decode(file: Path, picture: Image.Image, longest: int) -> PhotoFile:
     upright = ImageOps.exif_transpose(picture)
     short, long = sorted((width, height))
     of_file = (long, short) if upright.width > upright.height else (short, long)
-    if upright.mode.startswith("I") or upright.mode == "F":  # Pillow would clip 16 bits to white
-        upright = _eight_bits(upright)
+    upright = eight_bits(upright)
     alpha = None
     if "A" in upright.getbands() or "transparency" in upright.info:
         upright = upright.convert("RGBA")
@@ -127,10 +126,22 @@ def _positive(value: object) -> float | None:
     return number if np.isfinite(number) and number > 0 else None
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """The picture, scaled to 8 bits if it has more: Pillow would clip 16 to white."""
+    if not picture.mode.startswith("I") and picture.mode != "F":
+        return picture
     values = np.asarray(picture).astype(np.float64)
     top = 65535.0 if picture.mode != "F" or values.max() > 255 else 255.0 if values.max() > 1 else 1.0
     return Image.fromarray(np.round(np.clip(values / top, 0, 1) * 255).astype(np.uint8))
+
+
+def mask_picture(picture: Image.Image) -> Image.Image:
+    """A mask in grey levels: the alpha channel of what was cut out, where there is one that says something; otherwise how light it is."""
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        alpha = picture.convert("RGBA").getchannel("A")
+        if np.ptp(alpha.getextrema()) > 0:
+            return alpha
+    return eight_bits(picture).convert("L")
 
 
 def read_mask(file: Path, shape: tuple[int, ...]) -> Array:
@@ -143,7 +154,7 @@ def read_mask(file: Path, shape: tuple[int, ...]) -> Array:
         raise InputError(f"{file}: no such file. Give a mask, white on the subject, of the photo's name.")
     try:
         with Image.open(file) as picture:
-            mask = picture.convert("L")
+            mask = mask_picture(picture)
     except Exception as error:
         raise InputError(f"{file}: cannot be read as a picture ({error}). Export it again as PNG.") from error
     if abs(mask.width * shape[0] - mask.height * shape[1]) > 2 * max(*shape, *mask.size):

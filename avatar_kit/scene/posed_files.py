@@ -68,26 +68,48 @@ def _transforms(file: Path) -> list[PosedFile]:
     try:
         content = json.loads(file.read_text())
         frames = content["frames"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not frames:
+            raise ValueError("none in the list")
+        stated = [_stated(content, frame) for frame in frames]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: holds no frames ({error}). It must be a transforms.json of nerfstudio or instant-ngp.") from error
-    found = []
-    for frame in frames:
-        stated: dict[str, Any] = {**content, **frame}
-        photo = _with_ending(file.parent / str(stated.get("file_path", "")))
-        _check_model(file, photo, stated)
+    return sorted((_frame(file, each) for each in stated), key=lambda posed: posed.file.name)
+
+
+def _stated(content: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
+    """What holds for a frame: its own entries before those of all; null says nothing."""
+    return {name: value for entries in (content, frame) for name, value in entries.items() if value is not None}
+
+
+def _frame(file: Path, stated: dict[str, Any]) -> PosedFile:
+    photo = _with_ending(file.parent / str(stated.get("file_path", "")))
+    _check_model(file, photo, stated)
+    try:
         width, height = _size(stated, photo)
-        focal_x = stated.get("fl_x") or (width / (2 * np.tan(stated["camera_angle_x"] / 2)) if "camera_angle_x" in stated else None)
-        if focal_x is None:
+        focals = _focal(stated, "x", width), _focal(stated, "y", height)
+        focal_x, focal_y = focals[0] or focals[1], focals[1] or focals[0]
+        if focal_x is None or focal_y is None:
             raise InputError(f"{file}: {photo.name} has neither fl_x nor camera_angle_x.")
-        focal_y = stated.get("fl_y") or focal_x
-        centre = (stated.get("cx", width / 2), stated.get("cy", height / 2))
+        centre = (float(stated.get("cx", width / 2)), float(stated.get("cy", height / 2)))
         matrix = np.asarray(stated.get("transform_matrix"), float)
         if matrix.shape != (4, 4):
             raise InputError(f"{file}: the transform_matrix of {photo.name} is not 4 x 4.")
         intrinsics = np.array([[focal_x, 0, centre[0]], [0, focal_y, centre[1]], [0, 0, 1.0]])
         distortion = np.array([stated.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3")], float)
-        found.append(PosedFile(photo, Camera(intrinsics, _rigid(matrix @ _OPENGL, file), width, height), distortion))
-    return sorted(found, key=lambda posed: posed.file.name)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file}: the camera of {photo.name} cannot be read ({error}). Its entries must be numbers.") from error
+    if not (np.isfinite(intrinsics).all() and np.isfinite(distortion).all() and min(focal_x, focal_y) > 0):
+        raise InputError(f"{file}: the camera of {photo.name} has no focal length above 0, or an entry that is not finite.")
+    return PosedFile(photo, Camera(intrinsics, _rigid(matrix @ _OPENGL, file), width, height), distortion)
+
+
+def _focal(stated: dict[str, Any], axis: str, pixels: int) -> float | None:
+    """Along an axis, px; None where nothing is said."""
+    if stated.get(f"fl_{axis}"):
+        return float(stated[f"fl_{axis}"])
+    angle = stated.get(f"camera_angle_{axis}")
+    # an angle along y beside a length along x: instant-ngp computes the one from the other, of square pixels
+    return None if angle is None or (axis == "y" and "fl_x" in stated) else pixels / (2 * np.tan(float(angle) / 2))
 
 
 def _check_model(file: Path, photo: Path, stated: dict[str, Any]) -> None:
@@ -102,13 +124,18 @@ def _check_model(file: Path, photo: Path, stated: dict[str, Any]) -> None:
 
 
 def _colmap(folder: Path, ending: str, images: Path) -> list[PosedFile]:
-    cameras = (_cameras_binary if ending == ".bin" else _cameras_text)(folder / f"cameras{ending}")
-    poses = (_images_binary if ending == ".bin" else _images_text)(folder / f"images{ending}")
+    try:
+        cameras = (_cameras_binary if ending == ".bin" else _cameras_text)(folder / f"cameras{ending}")
+        poses = (_images_binary if ending == ".bin" else _images_text)(folder / f"images{ending}")
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{folder}: cameras{ending} or images{ending} is damaged ({error}). Export the COLMAP model again.") from error
     found = []
     for name, number, quaternion, shift in poses:
         if number not in cameras:
             raise InputError(f"{folder}: {name} was taken by camera {number}, which cameras{ending} lacks.")
         intrinsics, distortion, width, height = cameras[number]
+        if not np.isfinite([*quaternion, *shift]).all() or not np.any(quaternion):
+            raise InputError(f"{folder}: the pose of {name} is none. Export the COLMAP model again.")
         camera_from_world = np.eye(4)
         camera_from_world[:3, :3] = Rotation.from_quat(np.roll(quaternion, -1)).as_matrix()  # COLMAP: w first
         camera_from_world[:3, 3] = shift

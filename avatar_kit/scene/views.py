@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from avatar_kit.conventions import transform_points
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.types import Array, InputError, Scene
 
@@ -18,6 +20,9 @@ PAPER_LAYOUT = {
     3: [(0, 0), (45, 0), (-45, 0)],
     6: [(0, 0), (0, -20), (45, 0), (-45, 0), (90, 0), (-90, 0)],
 }
+
+_VIEWS = 3
+_ALL_AROUND = 0.4  # mean of the cameras' directions: those that see a face from -90 to 90 degrees have 0.64, all around 0
 
 
 def choose_views(folder: H3dsFolder, count: int) -> list[int]:
@@ -56,9 +61,14 @@ def _spread(count: int) -> Array:
 
 
 def _camera_angles(folder: H3dsFolder) -> Array:
-    """Yaw and pitch (N, 2) in degrees of all cameras around their common target, yaw 0 in their middle."""
+    """Yaw and pitch (N, 2) in degrees of all cameras around the head, if views.json says where it is and looks to; otherwise around
+    the cameras' common target, yaw 0 in their middle."""
     cameras = [folder.camera(view, 1, 1) for view in folder.view_ids]
     centres = np.array([camera.centre for camera in cameras])
+    head_from_world = folder.notes.get("head_from_world")
+    if head_from_world is not None:
+        outward = transform_points(head_from_world, centres)
+        return _yaw_pitch(outward / np.linalg.norm(outward, axis=1, keepdims=True))
     up = -np.mean([camera.world_from_camera[:3, 1] for camera in cameras], axis=0)
     up /= np.linalg.norm(up)
     axes = np.array([camera.world_from_camera[:3, 2] for camera in cameras])
@@ -67,17 +77,33 @@ def _camera_angles(folder: H3dsFolder) -> Array:
     outward = centres - target
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     forward = outward.mean(0) - up * (outward.mean(0) @ up)
+    if np.linalg.norm(forward) < _ALL_AROUND:
+        warnings.warn(
+            f"{folder.path}: cameras all around, and nothing says which of them see the face. Choose them by --view-ids, or state "
+            "head_from_world in views.json, as `avatar-kit data convert` does.",
+            stacklevel=3,
+        )
     forward /= max(float(np.linalg.norm(forward)), 1e-9)
-    left = np.cross(up, forward)
-    yaw = np.degrees(np.arctan2(outward @ left, outward @ forward))
-    return np.stack([yaw, np.degrees(np.arcsin(np.clip(outward @ up, -1, 1)))], axis=1)
+    return _yaw_pitch(outward @ np.stack([np.cross(up, forward), up, forward], axis=1))
 
 
-def load_scene(path: Path | str, *, views: int = 3, view_ids: Sequence[int] | None = None) -> Scene:
-    """Read `views` photos of a scene folder, or exactly those of `view_ids`.
+def _yaw_pitch(outward: Array) -> Array:
+    """Degrees (N, 2), of unit directions (N, 3) with x to the subject's left, y up, z forward."""
+    yaw = np.arctan2(outward[:, 0], outward[:, 2])
+    return np.degrees(np.stack([yaw, np.arcsin(np.clip(outward[:, 1], -1, 1))], axis=1))
+
+
+def load_scene(path: Path | str, *, views: int | None = None, view_ids: Sequence[int] | None = None) -> Scene:
+    """Read photos of a scene folder.
+
+    Args:
+        views: how many; by default three, or all where there are fewer.
+        view_ids: exactly these instead.
 
     Raises:
         InputError: anything missing or wrong in the folder.
     """
     folder = H3dsFolder(Path(path))
-    return folder.scene(list(view_ids) if view_ids is not None else choose_views(folder, views))
+    if view_ids is None:
+        view_ids = choose_views(folder, min(_VIEWS, len(folder.view_ids)) if views is None else views)
+    return folder.scene(list(view_ids))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from avatar_kit.config import PRESETS, Config
 from avatar_kit.mesh.files import read_mesh
 from avatar_kit.prior.storage import HeadPrior, load_prior
@@ -33,6 +35,8 @@ def evaluate_path(
 ) -> dict[str, Any]:
     """Scores of a mesh file or a run's folder, and of the mean head where the truth is a scene with photos.
 
+    The mean head stands where the run's fit started; for a mesh alone, where the masks of three photos say.
+
     Args:
         device, backend: of the distances (`score.distances.nearest`).
         protocols: of h3ds, metric and paper.
@@ -40,10 +44,10 @@ def evaluate_path(
     Raises:
         InputError: no mesh, no truth.
     """
-    notes = mesh_or_run / "report.json"
+    report = mesh_or_run / "report.json"
+    notes = json.loads(report.read_text()) if report.is_file() else {}
     mesh = read_mesh(mesh_or_run / "mesh.ply" if mesh_or_run.is_dir() else mesh_or_run)
-    if view_ids is None and notes.is_file():
-        view_ids = json.loads(notes.read_text())["views"]
+    view_ids = notes.get("views") if view_ids is None else view_ids
     if reference.is_file():
         truth = read_mesh(reference)
         assumed = Reference(truth, {"nose_tip": int(truth.vertices[:, 2].argmax())}, None)
@@ -61,8 +65,8 @@ def evaluate_path(
     check_truth(truth_or_none, unit, f"{reference}/full_head.obj")
     check_prediction(mesh, truth_or_none, str(mesh_or_run))
     prior = load_prior()
-    head_from_world = align(scene, prior.mean_sdf)
-    mean_head = mean_head_mesh(prior, head_from_world)
+    start = np.array(notes["start"]) if "start" in notes else align(scene, prior.mean_sdf)
+    mean_head = mean_head_mesh(prior, start)
     return {
         name: score_mesh(each, truth_or_none, cameras=cameras, mm_per_unit=unit, device=device, backend=backend, protocols=protocols)
         for name, each in ((mesh_or_run.name, mesh), ("mean head", mean_head))

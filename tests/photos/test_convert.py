@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avatar_kit.conventions import transform_points
 from avatar_kit.normals.storage import load_estimator
 from avatar_kit.photos import convert as conversion
 from avatar_kit.photos.convert import convert
@@ -40,8 +41,12 @@ def posed(views: list[int], distortion: Array | None = None) -> list[PosedFile]:
 
 
 def test_masks_are_predicted_and_the_heads_size_says_the_unit() -> None:
-    photos, unit = convert(posed([0, 2, 3]), load_estimator(None))
+    photos, unit, head_from_world = convert(posed([0, 2, 3]), load_estimator(None))
     assert unit == pytest.approx(1000, rel=0.08)
+    assert head_from_world is not None
+    for photo, yaw_deg in zip(photos, (0, 45, -45), strict=True):  # as the bundled scene's three views are
+        x, _, z = transform_points(head_from_world, photo.camera.centre[None])[0]
+        assert np.degrees(np.arctan2(x, z)) == pytest.approx(yaw_deg, abs=15)
     truth = H3dsFolder(DEMO)
     for photo, view in zip(photos, (0, 2, 3), strict=True):
         true = truth.photo(view)
@@ -50,7 +55,7 @@ def test_masks_are_predicted_and_the_heads_size_says_the_unit() -> None:
 
 
 def test_a_stated_unit_is_taken_and_one_photo_needs_it() -> None:
-    photos, unit = convert(posed([0]), load_estimator(None), mm_per_unit=1000.0)
+    photos, unit, _ = convert(posed([0]), load_estimator(None), mm_per_unit=1000.0)
     assert unit == 1000.0
     np.testing.assert_allclose(photos[0].camera.centre, H3dsFolder(DEMO).photo(0).camera.centre, atol=1e-6)
     with pytest.raises(InputError, match="--mm-per-unit"):
@@ -69,7 +74,7 @@ def test_photos_are_undistorted(tmp_path: Path) -> None:
     bent = cv2.remap(true.image, straight[..., 0], straight[..., 1], cv2.INTER_LINEAR)
     Image.fromarray((bent * 255).round().astype(np.uint8)).save(tmp_path / "img_0000.png")
     file = replace(posed([0], distortion)[0], file=tmp_path / "img_0000.png")
-    (photo,), _ = convert([file], load_estimator(None), mm_per_unit=1000.0)
+    (photo,), *_ = convert([file], load_estimator(None), mm_per_unit=1000.0)
     inner = (slice(40, -40), slice(40, -40))
     assert np.abs(photo.image - true.image)[inner].mean() < 0.3 * np.abs(bent - true.image)[inner].mean()
 
@@ -87,7 +92,7 @@ def test_photos_that_exif_turns_are_turned_with_their_cameras(tmp_path: Path, or
     exif[0x0112] = orientation
     stored = replace(upright.turned(-turns), file=tmp_path / "stored.png")
     Image.fromarray(np.rot90(image, turns)).save(stored.file, exif=exif)
-    (expected, found), _ = convert([upright, stored], load_estimator(None), mm_per_unit=1000.0)
+    (expected, found), *_ = convert([upright, stored], load_estimator(None), mm_per_unit=1000.0)
     np.testing.assert_allclose(found.image, expected.image, atol=0.02)
     np.testing.assert_array_equal(found.mask, expected.mask)
     np.testing.assert_allclose(found.camera.intrinsics, expected.camera.intrinsics, atol=1e-6)
@@ -132,7 +137,7 @@ def test_photos_are_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(conversion, "read_photo", read)
     net = load_estimator(None)
-    photos, _ = convert(posed([0, 2]), net, on_photo=lambda: alive.append(sum(image() is not None for image in images)))
+    photos, *_ = convert(posed([0, 2]), net, on_photo=lambda: alive.append(sum(image() is not None for image in images)))
     assert alive == [0, 0]
     assert photos[1].image.shape == photos[-1].image.shape == (*photos[1].mask.shape, 3)
     assert [photo.name for photo in photos[1:]] == ["img_0002.jpg"]

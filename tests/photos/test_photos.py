@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from avatar_kit import load_prior
+from avatar_kit.backends import BackendMissing
 from avatar_kit.config import MeshConfig
 from avatar_kit.mesh.extraction import extract
 from avatar_kit.normals.evaluate import angle_between_deg
@@ -24,6 +25,7 @@ from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import PlainPhoto, check_there, is_plain, photo_files, read_plain_photos
 from avatar_kit.photos.scene import PlainScene, scene_from_photos
 from avatar_kit.photos.understand import pose_again, understand, view_angles_deg
+from avatar_kit.scene import photo_file
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.scene.h3ds import H3dsFolder
 from avatar_kit.scene.photo_file import FULL_FRAME_DIAGONAL_MM, read_photo
@@ -112,6 +114,19 @@ def test_the_focal_length_of_exif_is_taken_and_perspective_says_the_rest(tmp_pat
     assert with_focal_lengths([seen]) == [seen]
 
 
+def test_a_head_nearer_than_an_arm_is_a_cropped_photos_unless_the_user_says_otherwise(tmp_path: Path, net: NormalNet) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 10
+    save(tmp_path / "a.jpg", photo(), exif=exif)
+    (cropped,) = with_focal_lengths([understand(next(read_plain_photos(tmp_path)), net)])
+    assert cropped.focal_source == "cropped"
+    assert cropped.distance_mm == pytest.approx(800, rel=0.1)
+    assert any("taken for a cropped photo" in note for note in cropped.notes)
+    (stated,) = with_focal_lengths([understand(next(read_plain_photos(tmp_path, focal_mm=10.0)), net)])
+    assert stated.focal_source == "stated"
+    assert stated.distance_mm < 450
+
+
 def test_another_focal_length_turns_normals_with_their_rays(net: NormalNet) -> None:
     seen = understand(PlainPhoto("a.jpg", photo(), None, None), net)
     there = pose_again(seen, 2 * seen.focal_px)
@@ -164,11 +179,13 @@ def test_photos_that_cannot_be_used_say_why(net: NormalNet) -> None:
 def test_photos_that_do_not_belong_together_are_named(tmp_path: Path, net: NormalNet) -> None:
     save(tmp_path / "a.jpg", photo(0), quality=95)
     save(tmp_path / "b.jpg", photo(0), quality=70)
+    save(tmp_path / "b2.jpg", cv2.resize(photo(0), None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA), quality=50)
+    save(tmp_path / "b3.jpg", photo(0) * 1.1)
     save(tmp_path / "c.png", photo(2) * (0.55, 0.8, 1.0))  # in blue light
     save(tmp_path / "d.jpg", photo(3))
     (tmp_path / "notes.txt").write_text("not a photo")
     found = scene_from_photos(tmp_path, net)
-    assert found.left_out == {"b.jpg": "is the same photo as a.jpg"}
+    assert found.left_out == dict.fromkeys(("b.jpg", "b2.jpg", "b3.jpg"), "is the same photo as a.jpg")
     assert [note.split(":")[0] for note in found.notes] == ["c.png"]
 
 
@@ -183,6 +200,19 @@ def test_a_photo_that_cannot_be_read_is_left_out(tmp_path: Path, net: NormalNet)
     assert [seen.name for seen in found.understood] == ["a.jpg", "c.jpg"]
     assert found.left_out["b.jpg"].startswith("cannot be read")
     assert found.notes[0] == f"no mask in {tmp_path / 'masks'} for c.jpg: predicted"
+
+
+def test_a_photo_that_nothing_installed_can_read_is_left_out(tmp_path: Path, net: NormalNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "a.jpg", photo(0))
+    (tmp_path / "b.heic").write_bytes(b"anything")
+
+    def missing(*_: object) -> None:
+        raise BackendMissing("nothing that is installed can read HEIC photos")
+
+    monkeypatch.setattr(photo_file, "pick", missing)
+    found = scene_from_photos(tmp_path, net)
+    assert [seen.name for seen in found.understood] == ["a.jpg"]
+    assert "can read HEIC" in found.left_out["b.heic"]
 
 
 def test_what_is_neither_photos_nor_a_scene_is_said_as_it_is(tmp_path: Path) -> None:

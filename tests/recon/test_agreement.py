@@ -46,7 +46,7 @@ def test_a_photo_of_the_head_itself_agrees(ball: Mesh, photo: Photo) -> None:
     assert found.name == "front.jpg"
     assert found.mask_iou == 1.0
     assert found.normals_deg == pytest.approx(0.0, abs=0.1)
-    assert found.doubt is None
+    assert found.doubt(alone=True) is None
     (found,) = agreements(ball, fitted(), scene_of(replace(photo, normals=None)), "cpu")
     assert found.normals_deg is None
 
@@ -63,11 +63,14 @@ def test_normals_that_are_turned_are_as_far_off(ball: Mesh, photo: Photo) -> Non
 def test_a_mask_of_something_else_is_named(ball: Mesh, photo: Photo) -> None:
     shifted = replace(photo, mask=np.roll(photo.mask, 40, axis=1), name="side.jpg")
     good, bad = agreements(ball, fitted(), scene_of(photo, shifted), "cpu")
-    assert good.doubt is None
+    assert good.doubt(alone=False) is None
     assert bad.mask_iou == pytest.approx((photo.mask & shifted.mask).sum() / (photo.mask | shifted.mask).sum(), abs=0.01)
-    assert bad.doubt is not None
-    assert bad.doubt.startswith("side.jpg: ")
-    assert "IoU 0." in bad.doubt
+    doubt = bad.doubt(alone=False)
+    assert doubt is not None
+    assert doubt.startswith("side.jpg: ")
+    assert "IoU 0." in doubt
+    assert "leave it out" in doubt
+    assert "leave it out" not in str(bad.doubt(alone=True))
 
 
 def test_what_lies_below_the_cut_does_not_count(ball: Mesh, photo: Photo) -> None:
@@ -76,7 +79,7 @@ def test_what_lies_below_the_cut_does_not_count(ball: Mesh, photo: Photo) -> Non
     with_shoulders = scene_of(replace(photo, mask=bust))
     (all_counts,) = agreements(ball, fitted(), with_shoulders, "cpu")
     (above,) = agreements(ball, fitted(lowest=-0.25), with_shoulders, "cpu")
-    assert all_counts.doubt is not None
+    assert all_counts.doubt(alone=False) is not None
     assert above.mask_iou > 0.95
 
 

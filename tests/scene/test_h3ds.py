@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from avatar_kit.conventions import rotation_xyz_deg, similarity
+from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.scene.capture import add_normals, capture_head
 from avatar_kit.scene.h3ds import H3dsFolder, read_normal_map, write_normal_map, write_scene
 from avatar_kit.scene.views import choose_views, load_scene, nearest_to_layout
-from avatar_kit.types import Head, InputError, Mesh
+from avatar_kit.types import Head, InputError, Mesh, Photo
 
 
 @pytest.fixture
@@ -130,6 +131,8 @@ DEFECTS = {
     "notes that are a list": (_write_notes([]), r"views\.json: must hold an object"),
     "no lists of views": (_write_notes({"view_configs": {"3": 2}}), r"views\.json: view_configs must list .*\[0, 2, 3\]"),
     "views that are no numbers": (_write_notes({"view_configs": {"3": ["a"]}}), r"views\.json: view_configs must list"),
+    "fewer views than promised": (_write_notes({"view_configs": {"3": [0, 1]}}), r"views\.json: view_configs must list"),
+    "a view three times": (_write_notes({"view_configs": {"3": [0, 0, 0]}}), r"views\.json: view_configs must list"),
     "view_configs as a list": (_write_notes({"view_configs": [0, 2, 3]}), r"views\.json: view_configs must list"),
     "a unit that is no word": (_write_notes({"units": ["mm"]}), r"views\.json: units .* is unknown"),
     "a place that is no matrix": (_write_notes({"head_from_world": [0, 0, 1]}), r"views\.json: head_from_world must be a 4 x 4 similarity"),
@@ -174,3 +177,49 @@ def test_views_follow_the_scene_else_the_papers_layout(scene_folder: Path) -> No
     assert choose_views(folder, 3)[1:] == [2, 3]
     assert choose_views(folder, 1)[0] in (0, 1)
     assert choose_views(folder, 6) == [0, 1, 2, 3, 4, 5]
+
+
+def test_without_a_number_three_views_are_used_or_all_there_are(scene_folder: Path) -> None:
+    assert load_scene(scene_folder).view_ids == (0, 2, 3)
+    for view in range(2, 6):
+        (scene_folder / f"image/img_{view:04d}.jpg").unlink()
+    (scene_folder / "views.json").write_text(json.dumps({}))
+    assert load_scene(scene_folder).view_ids == (0, 1)
+
+
+def _ring(tmp_path: Path, yaws_deg: list[float], turned_deg: float, *, stated: bool) -> H3dsFolder:
+    """Photos from around a head that looks `turned_deg` past the z axis of the cameras' world."""
+    head_from_world = similarity(1 / 200, rotation_xyz_deg(0, -turned_deg, 0), np.zeros(3))
+    cameras = [
+        orbit_camera(yaw_deg=yaw + turned_deg, pitch_deg=0, distance=900.0, target=np.zeros(3), focal_px=60, size=64) for yaw in yaws_deg
+    ]
+    mask = np.zeros((64, 64), bool)
+    mask[16:48, 16:48] = True
+    photos = [Photo(np.zeros((64, 64, 3), np.float32), mask, camera) for camera in cameras]
+    write_scene(tmp_path / "ring", photos, notes={"head_from_world": head_from_world.tolist()} if stated else {})
+    return H3dsFolder(tmp_path / "ring")
+
+
+def test_a_stated_place_says_which_of_the_cameras_all_around_see_the_face(tmp_path: Path) -> None:
+    yaws = [float(yaw) for yaw in range(0, 360, 45)]
+    folder = _ring(tmp_path, yaws, 110.0, stated=True)
+    assert [yaws[view] for view in choose_views(folder, 3)] == [0, 45, 315]
+    one_sided = _ring(tmp_path / "sided", [0.0, 20, 45, 70, 90], 110.0, stated=True)
+    assert choose_views(one_sided, 1) == [0]
+
+
+def test_cameras_all_around_without_a_place_are_warned_of(tmp_path: Path) -> None:
+    folder = _ring(tmp_path, [float(yaw) for yaw in range(0, 360, 45)], 0.0, stated=False)
+    with pytest.warns(UserWarning, match=r"nothing says which of them see the face\. Choose them by --view-ids"):
+        choose_views(folder, 3)
+
+
+def test_a_cut_out_is_a_mask_by_its_alpha_and_sixteen_bits_are_not_white(scene_folder: Path) -> None:
+    folder = H3dsFolder(scene_folder)
+    photo = folder.photo(2)
+    cut_out = np.concatenate([np.round(photo.image * 255), 255.0 * photo.mask[..., None]], axis=-1).astype(np.uint8)
+    Image.fromarray(cut_out, "RGBA").save(scene_folder / "mask/mask_0002.png")
+    np.testing.assert_array_equal(folder.photo(2).mask, photo.mask)
+    (scene_folder / "image/img_0002.jpg").unlink()
+    Image.fromarray(np.full(photo.mask.shape, 30_000, np.uint16)).save(scene_folder / "image/img_0002.png")
+    assert H3dsFolder(scene_folder).photo(2).image.mean() == pytest.approx(30_000 / 65_535, abs=0.01)

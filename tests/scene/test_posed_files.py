@@ -132,3 +132,39 @@ def test_lenses_of_transforms_json_are_read_or_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_posed(write_transforms(tmp_path, **{**lens, **change}))
+
+
+def test_angles_along_both_sides_are_pixels_that_are_not_square(tmp_path: Path) -> None:
+    file = write_transforms(tmp_path, fl_x=None, camera_angle_x=2 * np.arctan(32 / 90), camera_angle_y=2 * np.arctan(32 / 70))
+    np.testing.assert_allclose(np.diag(read_posed(file)[0].camera.intrinsics), [90, 70, 1])
+    file = write_transforms(tmp_path, camera_angle_y=2 * np.arctan(32 / 70))  # beside fl_x it is of square pixels
+    np.testing.assert_allclose(np.diag(read_posed(file)[0].camera.intrinsics), [90, 90, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": []}, "no frames"),
+        ({"frames": None}, "no frames"),
+        ({"frames": ["a"]}, "no frames"),
+        ({"cx": "middle"}, r"photo 0\.jpg cannot be read"),
+        ({"fl_x": -90.0}, "no focal length above 0"),
+        ({"fl_x": float("nan")}, "no focal length above 0"),
+        ({"frames": [{"file_path": "photo 0.jpg", "transform_matrix": [[1.0], [1.0, 2.0]]}]}, r"photo 0\.jpg cannot be read"),
+    ],
+)
+def test_malformed_entries_are_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_posed(write_transforms(tmp_path, **change))
+
+
+def test_null_says_nothing(tmp_path: Path) -> None:
+    same(read_posed(write_transforms(tmp_path, k1=None, fl_y=None)), tmp_path)
+
+
+@pytest.mark.parametrize("line", ["1 0 0 0 0 1 2 3 1 photo 0.jpg", "1 a 0 0 0 1 2 3 1 photo 0.jpg", "1 1 0 0"])
+def test_damaged_colmap_models_are_named(tmp_path: Path, line: str) -> None:
+    write_colmap_text(tmp_path)
+    (tmp_path / "images.txt").write_text(f"{line}\n\n")
+    with pytest.raises(InputError, match="Export the COLMAP model again"):
+        read_posed(tmp_path)
