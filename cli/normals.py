@@ -48,6 +48,9 @@ def _request(seed: int, sources: tuple[str, ...], hair: Path | None, skins: Path
     unknown = sorted(set(without) - INGREDIENTS)
     if unknown:
         raise click.UsageError(f"--without {unknown[0]}: no such ingredient. There are {', '.join(sorted(INGREDIENTS))}.")
+    for source in sources:
+        if source.startswith("folder:"):  # other seeds give no other scans, and held-out pairs would be of the heads that are trained on
+            raise click.UsageError(f"{source}: pairs are made of anny and ict:FILE, whose heads never end.")
     return PairStreamRequest(seed, sources, hair, skins, without)
 
 

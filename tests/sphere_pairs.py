@@ -23,6 +23,7 @@ class SpherePair:
     foreground: Array
     coordinates: Array
     face: Array
+    hidden: Array
     camera: Camera
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ def sphere_pair(camera: Camera, *, radius: float = 0.6, light: Array | None = No
         foreground=foreground,
         coordinates=np.where(on, points, 0).astype(np.float32),
         face=foreground & (points[..., 2] > 0.3),
+        hidden=np.zeros_like(foreground),
         camera=camera,
         attributes={"yaw_deg": 0.0},
     )

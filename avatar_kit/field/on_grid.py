@@ -31,7 +31,7 @@ def narrow_band(
         coarse: its cells along an axis, or its values.
         where: (m, m, m) on another grid over the box; where this is 0 all is interpolated.
     """
-    values = sdf_on_grid(field, latent, coarse) if isinstance(coarse, int) else coarse.clone()
+    values = sdf_on_grid(field, latent, min(coarse, cells)) if isinstance(coarse, int) else coarse.clone()
     finer, condition = len(values) - 1, field.condition(latent[None])
     while finer < cells:
         band = _BAND * (BOX_MAX - BOX_MIN) / finer
@@ -42,7 +42,7 @@ def narrow_band(
         while wanted.any():  # exact values may put the surface where the others are not
             values[wanted] = torch.cat([field(axis[part], condition) for part in wanted.nonzero().split(chunk)])
             done |= wanted
-            wanted = _beside_surface(values) & ~done
+            wanted = beside_surface(values) & ~done
     return values
 
 
@@ -51,7 +51,7 @@ def on_finer_grid(values: Tensor, cells: int) -> Tensor:
     return torch.nn.functional.interpolate(values[None, None], size=(cells + 1,) * 3, mode="trilinear", align_corners=True)[0, 0]
 
 
-def _beside_surface(values: Tensor) -> Tensor:
+def beside_surface(values: Tensor) -> Tensor:
     """Which nodes (n, n, n) have one of the other sign beside them along an axis."""
     inside = values < 0
     found = torch.zeros_like(inside)

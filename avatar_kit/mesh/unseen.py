@@ -20,7 +20,7 @@ def smooth_unless_seen(field: HeadField, latent: Tensor, config: MeshConfig, see
     """Signed distances (config.resolution + 1,) * 3 as `on_grid.narrow_band` gives them, but where `seen` is below 1 they go over into a
     Gaussian mean of a coarse grid's. `seen` takes the coarse grid's values (m, m, m) to as many in [0, 1].
     """
-    rough = narrow_band(field, latent, max(config.coarse, min(_ROUGH, config.resolution)), coarse=config.coarse)
+    rough = narrow_band(field, latent, min(max(config.coarse, _ROUGH), config.resolution), coarse=config.coarse)
     share, cells = seen(rough), 2 * (len(rough) - 1)
     sigma = config.unseen_blur * cells / (BOX_MAX - BOX_MIN)
     once = ndimage.gaussian_filter(on_finer_grid(rough, cells).cpu().numpy(), sigma)

@@ -46,8 +46,9 @@ def mirror(batch: Targets, which: Tensor) -> Targets:
 
     signs = torch.where(which, sign, 1.0)
     return Targets(
-        flip(batch.image), flip(batch.normals) * signs, flip(batch.foreground), flip(batch.face), flip(batch.coordinates) * signs
-    )
+        flip(batch.image), flip(batch.normals) * signs, flip(batch.foreground), flip(batch.face), flip(batch.coordinates) * signs,
+        flip(batch.hidden),
+    )  # fmt: skip
 
 
 def move(batch: Targets, turn: Tensor, zoom: Tensor, shift: Tensor) -> Targets:
@@ -64,17 +65,19 @@ def move(batch: Targets, turn: Tensor, zoom: Tensor, shift: Tensor) -> Targets:
     cos, sin = torch.cos(turn), torch.sin(turn)
     room = shift * (1 - 1 / zoom)[:, None]
     inverse = torch.stack([cos, sin, room[:, 0] * zoom, -sin, cos, room[:, 1] * zoom], dim=1).reshape(-1, 2, 3) / zoom[:, None, None]
-    maps = torch.cat([batch.image, batch.normals, batch.coordinates, batch.foreground[:, None], batch.face[:, None]], dim=1)
+    flags = torch.stack([batch.foreground, batch.face, batch.hidden], dim=1)
+    maps = torch.cat([batch.image, batch.normals, batch.coordinates, flags], dim=1)
     grid = F.affine_grid(inverse, list(maps.shape), align_corners=False)
     maps = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    image, normals, coordinates, cover, face = maps.split([3, 3, 3, 1, 1], dim=1)
+    image, normals, coordinates, cover, face, hidden = maps.split([3, 3, 3, 1, 1, 1], dim=1)
     foreground = (cover > 0.5).float()
     x, y, z = normals.unbind(1)
     cos, sin = cos.reshape(-1, 1, 1), sin.reshape(-1, 1, 1)
     normals = F.normalize(torch.stack([cos * x - sin * y, sin * x + cos * y, z], dim=1), dim=1, eps=1e-6)
     return Targets(
-        image, normals * foreground, foreground[:, 0], ((face > 0.5) * foreground)[:, 0], coordinates / cover.clamp(min=0.5) * foreground
-    )
+        image, normals * foreground, foreground[:, 0], ((face > 0.5) * foreground)[:, 0], coordinates / cover.clamp(min=0.5) * foreground,
+        (hidden > 0.5).float()[:, 0],
+    )  # fmt: skip
 
 
 def relight(batch: Targets, which: Tensor, generator: torch.Generator) -> Targets:

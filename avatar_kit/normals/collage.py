@@ -22,12 +22,21 @@ _PATCHES = 4  # of cloth
 
 def other_backdrops(batch: Targets, which: Tensor, generator: torch.Generator) -> Targets:
     """What lies behind the subjects of `which` (B,) photos: enlarged pieces of other photos, recoloured, blurred or not, some in folds."""
-    behind = _folded(_pieces(batch.image, generator), generator)
+    behind = _folded(_pieces(_without_heads(batch), generator), generator)
     draw = _Draws(len(behind), generator)
     behind = (behind * draw(0.4, 1.6, 1, 1, 1) * draw(0.8, 1.2, 3, 1, 1)).clamp(0, 1)
-    inside = F.avg_pool2d(batch.foreground[:, None], 3, stride=1, padding=1, count_include_pad=False).square()  # no rim of what was behind
+    before = torch.maximum(batch.foreground, batch.hidden)[:, None]
+    inside = F.avg_pool2d(before, 3, stride=1, padding=1, count_include_pad=False).square()  # no rim of what was behind
     collage = inside * batch.image + (1 - inside) * behind
     return batch._replace(image=torch.where(which.reshape(-1, 1, 1, 1), collage, batch.image))
+
+
+def _without_heads(batch: Targets) -> Tensor:
+    """The photos (B, 3, S, S) with the mean colour of all that is no head where there is one: heads behind the subject would be none."""
+    head = ((batch.coordinates[:, 1] > NECK) & (batch.foreground > 0.5))[:, None].float()
+    head = F.max_pool2d(head, 5, stride=1, padding=2)
+    mean = (batch.image * (1 - head)).sum((2, 3), keepdim=True) / (1 - head).sum((2, 3), keepdim=True).clamp(min=1)
+    return torch.lerp(batch.image, mean, head)
 
 
 class _Draws:
@@ -49,7 +58,7 @@ def _pieces(image: Tensor, generator: torch.Generator) -> Tensor:
     turn, zoom = draw(-math.pi, math.pi), torch.exp(draw(math.log(_ZOOM[0]), math.log(_ZOOM[1])))
     cos, sin, about = torch.cos(turn) / zoom, torch.sin(turn) / zoom, draw(-1, 1, 2)
     affine = torch.stack([cos, sin, about[:, 0], -sin, cos, about[:, 1]], 1).reshape(-1, 2, 3)
-    others = image[torch.randperm(len(image), generator=generator, device=device)]
+    others = image.roll(1, dims=0)  # which are of no order
     others = others[:, torch.randperm(3, generator=generator, device=device)]
     grid = F.affine_grid(affine, list(others.shape), align_corners=False)
     pieces = F.grid_sample(others, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

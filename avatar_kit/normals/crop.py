@@ -66,8 +66,8 @@ class Crop:
     def paste(self, maps: Array, height: int, width: int) -> Array:
         """The way back: maps (S, S[, C]) of the crop on a photo of `height` x `width`, zero outside it."""
         photo = np.zeros((height, width, *maps.shape[2:]), np.float32)
-        rows = slice(max(self.top, 0), max(min(self.top + self.side, height), 0))
-        columns = slice(max(self.left, 0), max(min(self.left + self.side, width), 0))
+        rows = slice(*np.clip([self.top, self.top + self.side], 0, height).tolist())
+        columns = slice(*np.clip([self.left, self.left + self.side], 0, width).tolist())
         large = _resize(maps, self.side)
         photo[rows, columns] = large[rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left]
         return photo

@@ -188,6 +188,7 @@ def _single(image: Array, normals: Array, coordinates: Array, foreground: Array,
         foreground=torch.from_numpy(foreground)[None].float(),
         face=torch.from_numpy(face)[None].float(),
         coordinates=_channels_first(coordinates),
+        hidden=torch.zeros(1, *face.shape),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import queue
 from collections.abc import Iterator
@@ -56,11 +57,12 @@ class PairStreamRequest:
 
 
 def indices(start: int, pairs_per_head: int, *, worker: int, workers: int) -> Iterator[int]:
-    """Numbers of the pairs that one of `workers` makes: whole heads, every `workers`-th, from the head after `start` on."""
-    head = -(-start // pairs_per_head) + worker
-    while True:
+    """Numbers of the pairs that one of `workers` makes: whole heads, one of each `workers` from the head after `start` on, another one
+    each time: heads come from their sources in turn, and some sources take longer than others."""
+    first = -(-start // pairs_per_head)
+    for turn in itertools.count():
+        head = first + turn * workers + (worker + turn) % workers
         yield from range(head * pairs_per_head, (head + 1) * pairs_per_head)
-        head += workers
 
 
 class PairWorkers:

@@ -21,7 +21,7 @@ class Targets(NamedTuple):
     """A batch of pairs: photos (B, 3, S, S) in [0, 1] and their truth.
 
     normals: unit, ray frame (`normals.ray_frame`), zero off the subject, (B, 3, S, S).
-    foreground, face: 1 or 0, (B, S, S).
+    foreground, face, hidden: 1 or 0, (B, S, S); hidden is what stands before the subject, a hand for instance.
     coordinates: head frame, units, zero off the subject, (B, 3, S, S).
     """
 
@@ -30,6 +30,7 @@ class Targets(NamedTuple):
     foreground: Tensor
     face: Tensor
     coordinates: Tensor
+    hidden: Tensor
 
 
 def angle(normals: Tensor, truth: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class Pair:
         normals: (S, S, 3) float32 unit, outward (n . ray < 0), camera frame (x right, y down, z forward); zero off the subject.
         foreground: (S, S) bool: skin, eyes, hair, clothes; False where something large stands in front.
         coordinates: (S, S, 3) float32: the surface point in the head frame (1 unit = 200 mm); zero off the subject.
+        hidden: (S, S) bool: where something large stands in front of the subject, or beside it.
         face: (S, S) bool: bare skin and eyes within 95 mm of the nose tip.
         camera: of the crop; its world is the head frame.
         attributes: what was drawn: source, yaw_deg, pitch_deg, roll_deg, distance_mm, hair, light, stone, backdrop, ...
@@ -50,6 +51,7 @@ class Pair:
     foreground: Array
     coordinates: Array
     face: Array
+    hidden: Array
     camera: Camera
     attributes: Mapping[str, Any]
 
@@ -135,6 +137,7 @@ class PairStream:
             worn["hand"] = bool(covered.any())
         normals, coordinates, foreground, face = self._labels(seen, camera, covered, subject, wardrobe)
         small = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        hidden = cv2.resize(covered.astype(np.float32), (self.size, self.size), interpolation=cv2.INTER_AREA) > 0.5
         head = subject.head
         attributes = {
             "source": head.attributes.get("source", ""), "head": head.name, "hair": head.attributes.get("hair", "none"),
@@ -142,7 +145,7 @@ class PairStream:
             "roll_deg": pose.roll_deg, "distance_mm": pose.distance * MM_PER_UNIT, "light": light.kind, "backdrop": backdrop_kind,
             "stone": wardrobe.stone, **worn,
         }  # fmt: skip
-        return Pair(film.develop(small, rngs[7]), normals, foreground, coordinates, face, camera, attributes)
+        return Pair(film.develop(small, rngs[7]), normals, foreground, coordinates, face, hidden, camera, attributes)
 
     def _subject(self, head_index: int) -> Subject:
         if self._current is None or self._current[0] != head_index:
@@ -170,7 +173,7 @@ class PairStream:
         axes = camera.world_from_camera[:3, :3].astype(np.float32)
         count = np.maximum(pooled(front.astype(np.float32)), 1)
         coordinates = pooled(seen.image(seen.points) * front) / count * foreground[..., None]
-        normals = unit(pooled(seen.image((seen.normals * free[:, None]) @ axes)))
+        normals = unit(pooled(seen.image(seen.normals @ axes) * front))
         _, rays = camera.rays(camera.pixel_grid())
         normals = facing(normals, (rays @ axes).astype(np.float32)) * foreground[..., None]
         bare = free & ((seen.part == BODY) | (seen.part == EYES)) & ~wardrobe.shirt(seen.points)

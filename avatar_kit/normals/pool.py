@@ -35,6 +35,8 @@ class PairLike(Protocol):
     @property
     def face(self) -> Array: ...
     @property
+    def hidden(self) -> Array: ...
+    @property
     def camera(self) -> Camera: ...
 
 
@@ -52,7 +54,7 @@ def pack(pair: PairLike) -> PackedPair:
         image=np.round(np.clip(pair.image, 0, 1) * 255).astype(np.uint8),
         normals=np.round(to_ray_frame(pair.normals, rays) * 127).astype(np.int8),
         coordinates=pair.coordinates.astype(np.float16),
-        flags=(pair.foreground.astype(np.uint8) + 2 * pair.face.astype(np.uint8)),
+        flags=pair.foreground.astype(np.uint8) | pair.face.astype(np.uint8) << 1 | pair.hidden.astype(np.uint8) << 2,
     )
 
 
@@ -67,8 +69,9 @@ def _unpacked(found: dict[str, Tensor]) -> Targets:
         image=_channels_first(found["image"]).float() / 255,
         normals=normals / normals.norm(dim=1, keepdim=True).clamp(min=1e-6),
         foreground=(flags & 1).float(),
-        face=(flags >> 1).float(),
+        face=(flags >> 1 & 1).float(),
         coordinates=_channels_first(found["coordinates"]).float(),
+        hidden=(flags >> 2).float(),
     )
 
 
@@ -86,6 +89,8 @@ class PairPool:
         self.folder, self.size, self.capacity, self.device = folder, size, capacity, torch.device(device)
         self.added = 0
         """Pairs ever added, those that were overwritten included."""
+        self.next_index = 0
+        """Above the numbers of all pairs that were added."""
         folder.mkdir(parents=True, exist_ok=True)
         notes = folder / "pool.json"
         if notes.is_file():
@@ -96,6 +101,7 @@ class PairPool:
                     "Give the settings it was made with, or another --work."
                 )
             self.added = found["added"]
+            self.next_index = found.get("next_index", self.added)
         self._arrays = {name: self._open(name, *layout) for name, layout in _LAYOUT.items()}
         self._copies: dict[str, Tensor] = {}
         if self.device.type != "cpu":
@@ -114,19 +120,20 @@ class PairPool:
     def __len__(self) -> int:
         return min(self.added, self.capacity)
 
-    def add(self, pair: PackedPair) -> None:
-        """Keep a pair, in the place of the oldest where the pool is full."""
+    def add(self, pair: PackedPair, index: int = 0) -> None:
+        """Keep a pair, which has the number `index` in its stream, in the place of the oldest where the pool is full."""
         row = self.added % self.capacity
         for name, array in self._arrays.items():
             array[row] = pair[name]
             if self._copies:
                 self._copies[name][row] = torch.from_numpy(pair[name])
         self.added += 1
+        self.next_index = max(self.next_index, index + 1)
 
     def flush(self) -> None:
         """Write down how far the pool is filled, so that the next training starts with it."""
         part = self.folder / "pool.json.part"
-        part.write_text(json.dumps({"size": self.size, "capacity": self.capacity, "added": self.added}))
+        part.write_text(json.dumps({"size": self.size, "capacity": self.capacity, "added": self.added, "next_index": self.next_index}))
         os.replace(part, self.folder / "pool.json")
 
     def batch(self, rows: Tensor) -> Targets:

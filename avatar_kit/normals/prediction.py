@@ -103,7 +103,8 @@ def joined(near: Prediction, far: Prediction) -> Prediction:
 def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | None = None) -> None:
     """Refuse maps (H, W, 3) that are not outward normals in the camera frame (x right, y down, z forward).
 
-    Visible surfaces face the camera; along the outline normals point left on the left, right on the right and up on top.
+    Visible surfaces face the camera; along the outline normals point left on the left, right on the right and up on top. Where the
+    photo's border cuts the subject there is no outline.
     With `intrinsics` (3, 3) all this is looked at against the rays, which matters for heads off the optical axis.
 
     Raises:
@@ -114,13 +115,11 @@ def check_frame(normals: Array, mask: Array, name: str, *, intrinsics: Array | N
     if intrinsics is not None:
         normals = to_ray_frame(normals, pixel_rays(intrinsics, *mask.shape))
     facing = float(normals[mask][:, 2].mean())
-    across = normals[mask.any(1)][..., 0]
-    within = mask[mask.any(1)]
-    first, last = within.argmax(1), within.shape[1] - 1 - within[:, ::-1].argmax(1)
-    line = np.arange(len(within))
-    to_right = float((across[line, last] - across[line, first]).mean())
-    highest = mask.argmax(0)[mask.any(0)]
-    downwards = float(normals[highest, np.flatnonzero(mask.any(0)), 1].mean())
+    whole = np.flatnonzero(mask.any(1) & ~mask[:, 0] & ~mask[:, -1])  # rows
+    first, last = mask[whole].argmax(1), mask.shape[1] - 1 - mask[whole, ::-1].argmax(1)
+    to_right = float((normals[whole, last, 0] - normals[whole, first, 0]).mean()) if len(whole) else 0.0
+    topped = np.flatnonzero(mask.any(0) & ~mask[0])  # columns
+    downwards = float(normals[mask.argmax(0)[topped], topped, 1].mean()) if len(topped) else 0.0
     tiny = 1e-3  # a map that faces the camera throughout is poor, not wrong
     wrong = [axis for axis, bad in (("x", to_right < -tiny), ("y", downwards > tiny), ("z", facing > 0)) if bad]
     if wrong:

@@ -31,6 +31,14 @@ class Schedule:
         config = self.config
         if not len(config.sizes) == len(config.steps) == len(config.batch) == len(config.pool) > 0:
             raise ValueError("normals_training.sizes, steps, batch and pool need one entry per stage each.")
+        if len(set(config.sizes)) < len(config.sizes):
+            raise ValueError("normals_training.sizes: each stage has its pool by the size of its crops; give every size once.")
+        if sum(config.steps) < 1 or min(config.steps) < 0:
+            raise ValueError("normals_training.steps must not be below 0, and not all 0.")
+        if min(config.batch) < 2:
+            raise ValueError("normals_training.batch must be 2 at least: the network normalises over its crops.")
+        if config.pool_start < 1 or min(config.pool) < 1 or config.validation_pairs < 1:
+            raise ValueError("normals_training.pool, pool_start and validation_pairs must be 1 at least.")
 
     @property
     def ends(self) -> list[float]:

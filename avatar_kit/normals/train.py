@@ -54,7 +54,7 @@ class NormalsTrainer:
             PairPool(work / f"pool_{size}", size=size, capacity=count, device=self.device)
             for size, count in zip(training.sizes, training.pool, strict=True)
         ]
-        self.next_index = sum(pool.added for pool in self.pools)
+        self.next_index = max(pool.next_index for pool in self.pools)
         """Pairs below this number have been made already."""
         encoder = {id(parameter) for parameter in self.net.encoder.parameters()}
         groups = [{"params": [], "rate": rate, "weight_decay": decay}
@@ -129,12 +129,14 @@ class NormalsTrainer:
                     if on_pair:
                         for _ in range(pool.added - before):
                             on_pair()
-                    pool.flush()
 
     def _take(self, source: PairWorkers, *, wait: bool) -> None:
-        for index, pair in source.take(wait=wait):
-            self.pools[self.training.sizes.index(len(pair["image"]))].add(pair)
+        arrived = source.take(wait=wait)
+        for index, pair in arrived:
+            self.pools[self.training.sizes.index(len(pair["image"]))].add(pair, index)
             self.next_index = max(self.next_index, index + 1)
+        for pool in self.pools if arrived else ():
+            pool.flush()
 
     def _fill(self, stage: int, source: PairWorkers | None) -> None:
         """Take in the pairs that have arrived; wait where the pool is too small to train on."""
@@ -159,7 +161,8 @@ class NormalsTrainer:
         size = self.training.sizes[stage]
         if size not in self._streams:
             self._streams = {size: self.request.open(size)}
-        self.pools[stage].add(pack(self._streams[size].pair(self.next_index)))
+        self.pools[stage].add(pack(self._streams[size].pair(self.next_index)), self.next_index)
+        self.pools[stage].flush()
         self.next_index += 1
 
     def _train_step(self, stage: int) -> dict[str, float]:
@@ -218,7 +221,10 @@ class NormalsTrainer:
         state = self._read()
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
+        ours = [(group["rate"], group["weight_decay"]) for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, (rate, decay) in zip(self._optimizer.param_groups, ours, strict=True):
+            group["rate"], group["weight_decay"] = rate, decay
         if state.get("device", "cpu") == self.device.type:  # generators of other devices have other states
             self.generator.set_state(state["generator"])
         self.steps, self.seconds, self.next_index = state["steps"], state["seconds"], state["next_index"]

@@ -39,7 +39,8 @@ def prior_loss(field: HeadField, batch: Batch, config: PriorConfig) -> tuple[Ten
     if config.distances:
         error = (field(x, conditions) - truth).abs()
         terms["space"] = (error / (1.0 + truth.abs() / _NEAR)).mean()
-        terms["near"] = error[truth.abs() < _NEAR].mean()
+        near = truth.abs() < _NEAR
+        terms["near"] = (error * near).sum() / near.sum().clamp(min=1)
         loss = loss + terms["space"]
     if config.eikonal_weight > 0:
         gradient = surface.gradient if config.distances else field.with_gradient(x, conditions).gradient

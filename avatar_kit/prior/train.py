@@ -108,7 +108,7 @@ class PriorTrainer:
         stage = int(np.searchsorted(np.cumsum(prior.epochs), self.epoch, side="right"))
         for level, grid in enumerate(self.field.grids):
             grid.requires_grad_(level == stage or (level < stage and not prior.freeze_earlier))
-        decoder = stage == 0 or not prior.freeze_earlier
+        decoder = stage == 0 or not prior.freeze_earlier or stage >= len(self.field.grids)  # something must be trained
         self.latents.requires_grad_(decoder)
         for name, parameter in self.field.named_parameters():
             if not name.startswith("grids."):

@@ -18,6 +18,7 @@ from torch import Tensor
 from avatar_kit.config import BesideConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN, transform_points
 from avatar_kit.kernels.ray_search import search_grid
+from avatar_kit.recon.hull import signed_distance
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.rays import Rays, rays_of_mask, shrink
 from avatar_kit.types import Array, Photo, Scene
@@ -59,10 +60,8 @@ def beside_head(sdf: Tensor, scene: Scene, seen_with: Sequence[Array], config: B
     if not beside.any():
         return None
     beside |= ndimage.binary_dilation(beside, iterations=_JOINT) & (sdf < _JOINT_NEAR).cpu().numpy()
-    away, within = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~beside, beside))
-    signed = away - within  # cells
-    distance = ndimage.gaussian_filter(signed - np.sign(signed) / 2, _SMOOTH)  # the surface is half a cell from the nodes beside it
-    return torch.from_numpy(distance.astype(np.float32)).to(sdf) * ((BOX_MAX - BOX_MIN) / (len(sdf) - 1))
+    distance = ndimage.gaussian_filter(signed_distance(beside), _SMOOTH)  # cells
+    return torch.from_numpy(distance).to(sdf) * ((BOX_MAX - BOX_MIN) / (len(sdf) - 1))
 
 
 @torch.no_grad()
@@ -84,7 +83,7 @@ def _said_by(photo: Photo, head_from_world: Array, sdf: Tensor, points: Array, f
     found = search_grid(sdf, origins, directions, coarse=_SAMPLES[0], fine=_SAMPLES[1])
     depth, past = np.full(photo.mask.shape, -np.inf), np.zeros(photo.mask.shape, bool)  # rays that just miss the head hide nothing
     depth[photo.mask] = torch.where(found.hit, found.depth, -torch.inf).cpu().numpy()
-    nearest = origins[:, 1] + directions[:, 1] * torch.nan_to_num(found.closest_depth, BOX_MIN)
+    nearest = (origins[:, 1] + directions[:, 1] * found.closest_depth).nan_to_num(BOX_MIN)  # of rays that miss the box
     past[photo.mask] = (~found.hit & (found.closest_value > far) & (nearest > _LOWEST)).cpu().numpy()
     pixels, in_front = photo.camera.project(transform_points(np.linalg.inv(head_from_world), points))
     height, width = photo.mask.shape

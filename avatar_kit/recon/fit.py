@@ -178,7 +178,7 @@ def fit(
 
         if len(on):
             lowest = torch.minimum(lowest, hits.points.detach()[:, 1].min())
-        looked_at = anchor is not None or config.rays.search == "grid"
+        looked_at = anchor is not None or patches is not None or config.rays.search == "grid"
         if looked_at and (step + 1) % config.rays.refresh_every == 0 and step + 1 < steps:
             cache.refresh(latent.detach())
             if anchor:

@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from avatar_kit.conventions import BOX_MAX, BOX_MIN, scale_of, transform_points
+from avatar_kit.field.on_grid import on_finer_grid
 from avatar_kit.mesh.photo_views import sample
 from avatar_kit.types import Array, Photo, Scene
 
@@ -30,8 +31,7 @@ def beyond_outlines(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor
     Returns:
         at the nodes of a coarser grid over the box, (m, m, m).
     """
-    step = max(1, (len(sdf) - 1) // _CELLS)
-    head = sdf[::step, ::step, ::step].cpu().numpy() < 0
+    head = on_finer_grid(sdf, min(_CELLS, len(sdf) - 1)).cpu().numpy() < 0
     axis = np.linspace(BOX_MIN, BOX_MAX, len(head))
     head[:, axis < _HEAD_FROM] = False
     nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -44,12 +44,19 @@ def beyond_outlines(sdf: Tensor, scene: Scene, head_from_world: Array) -> Tensor
     return torch.from_numpy(found.astype(np.float32)).to(sdf)
 
 
+def signed_distance(inside: Array) -> Array:
+    """Of a mask, or voxels, in pixels, float32: negative where it is `inside`, 0 on the border, half a pixel from the nearest ones."""
+    away, within = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~inside, inside))
+    distance = away - within
+    return (distance - np.sign(distance) / 2).astype(np.float32)
+
+
 def _beyond(photo: Photo, points: Array) -> Array:
     """The same of one photo at world `points` (N, 3), in the world's unit, -inf for what it does not show."""
-    outside, inside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (~photo.mask, photo.mask))
+    outside = signed_distance(photo.mask)
     pixels, depth = photo.camera.project(points)
     height, width = photo.mask.shape
     shown = (depth > 0) & (pixels > 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
     found = np.full(len(points), -np.inf)
-    found[shown] = sample((outside - inside).astype(np.float32), pixels[shown]) * depth[shown] / photo.camera.intrinsics[0, 0]
+    found[shown] = sample(outside, pixels[shown]) * depth[shown] / photo.camera.intrinsics[0, 0]
     return found

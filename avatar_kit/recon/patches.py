@@ -36,6 +36,7 @@ class _Level(NamedTuple):
     gray: Tensor  # (1, 1, H, W)
     usable: Tensor  # whole patches around the pixel lie on the subject, (1, 1, H, W), 0 or 1
     top: Tensor  # first row of each photo, (P,)
+    heights: Tensor  # its number of rows, (P,)
     intrinsics: Tensor  # (P, 3, 3), in pixels of this size
 
 
@@ -121,6 +122,8 @@ class PhotoPatches:
         with torch.no_grad():
             middle = self._offsets.shape[0] // 2
             usable = _sample(level.usable, level.top[here], own[:, None]) * _sample(level.usable, level.top[there], moved[:, middle, None])
+            # above or below it lies another photo
+            usable *= ((moved[:, middle, 1] >= 0) & (moved[:, middle, 1] < level.heights[there]))[:, None]
         a, b = (_sample(level.gray, level.top[which], at) for which, at in ((here, pixels), (there, moved)))
         return correlation(a, b, self._config.noise), usable[:, 0] > 0.99
 
@@ -140,8 +143,9 @@ def _level(photos: Sequence[Photo], longer_side: int, half_width: int, device: t
         grays.append(small.image.mean(-1))
         usable.append(cv2.erode(small.mask.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0))
         intrinsics.append(small.camera.intrinsics)
-    top = np.cumsum([0, *(len(gray) for gray in grays[:-1])])
-    return _Level(_below(grays, device), _below(usable, device), _tensor(top, device), _tensor(np.stack(intrinsics), device))
+    heights = np.array([len(gray) for gray in grays])
+    rows, cameras = (_tensor(array, device) for array in (np.cumsum(heights) - heights, np.stack(intrinsics)))
+    return _Level(_below(grays, device), _below(usable, device), rows, _tensor(heights, device), cameras)
 
 
 def _below(pictures: list[Array], device: torch.device) -> Tensor:

@@ -23,6 +23,7 @@ from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.residuals import Residuals, normal_residuals, outline_residuals
 from avatar_kit.types import Array, InputError
 
+_SHARED_ERRORS = 0.6  # predicted normals err together, the more the less sure they are: power of the trust in them by which they count
 _NARROWING = 0.6  # of the robust weights' width, from step to step
 _MORE_WIDTH_START = 4.0  # times that at the end, of the residuals that come on top
 _CAMERA = 6  # of a camera that is refined: the pose's without the scale
@@ -48,7 +49,7 @@ def solve_start(
     head = PosedHead(prior, rays_config.cache_resolution, bank.rays.origins.device, code=begin.code if going_on else None)
     count = config.outline_count + bank.trust * (config.outline_count_normals - config.outline_count)
     config = replace(
-        config, outline_count=count, normal_count=config.normal_count / bank.photos,
+        config, outline_count=count, normal_count=config.normal_count * bank.trust**_SHARED_ERRORS / bank.photos,
         outline_width_start=1.0 if bank.located else config.outline_width_start,
     )  # fmt: skip
     outline = bank.outline(config.outline_rays)

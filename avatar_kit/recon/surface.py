@@ -10,7 +10,7 @@ from torch import Tensor
 from avatar_kit.config import RaysConfig
 from avatar_kit.conventions import BOX_MAX, BOX_MIN
 from avatar_kit.field.head_field import Condition, HeadField
-from avatar_kit.field.on_grid import narrow_band
+from avatar_kit.field.on_grid import beside_surface, narrow_band
 from avatar_kit.kernels.ray_search import Crossings, search_field, search_grid
 from avatar_kit.kernels.sphere_tracing import sphere_trace
 from avatar_kit.types import InputError
@@ -50,10 +50,20 @@ class FieldCache:
 
     @torch.no_grad()
     def refresh(self, latent: Tensor, *, chunk: int = 8192) -> None:
-        """Evaluate the field anew where the surface may have moved to; in chunks that stay in a processor's cache."""
-        band, condition = (self.values.abs() < _BAND).nonzero(), self._field.condition(latent[None])
-        for part in band.split(chunk):
-            self.values[part.unbind(1)] = self._field(self._axis[part], condition)
+        """Evaluate the field anew near where the surface was and, from there, wherever it has moved to; in chunks that stay in a
+        processor's cache."""
+        condition, cell = self._field.condition(latent[None]), (BOX_MAX - BOX_MIN) / (len(self._axis) - 1)
+        done, wanted = torch.zeros_like(self.values, dtype=torch.bool), self.values.abs() < _BAND
+        while wanted.any():
+            for part in wanted.nonzero().split(chunk):
+                self.values[part.unbind(1)] = self._field(self._axis[part], condition)
+            done |= wanted
+            wanted = (_and_beside(done & (self.values.abs() < _BAND - cell)) | beside_surface(self.values)) & ~done
+
+
+def _and_beside(nodes: Tensor) -> Tensor:
+    """The nodes (n, n, n) and those beside them, corners included."""
+    return torch.nn.functional.max_pool3d(nodes[None, None].float(), 3, stride=1, padding=1)[0, 0] > 0
 
 
 def search(

@@ -71,3 +71,17 @@ def test_other_clothes_lie_below_the_neck_and_in_the_same_light(batch: Targets) 
 def test_no_body_is_no_clothes(batch: Targets) -> None:
     above = batch._replace(coordinates=batch.coordinates * 0)
     assert torch.equal(other_clothes(above, BOTH, torch.Generator().manual_seed(4)).image, batch.image)
+
+
+def test_what_stands_before_a_subject_stays_and_no_head_stands_behind_it(batch: Targets) -> None:
+    hidden = torch.zeros_like(batch.foreground)
+    hidden[:, 40:, :8] = 1.0
+    with_hands = batch._replace(hidden=hidden)
+    found = other_backdrops(with_hands, BOTH, torch.Generator().manual_seed(1)).image
+    assert torch.equal(found[:, :, 42:, :6], batch.image[:, :, 42:, :6])
+    glowing = batch._replace(image=torch.where(batch.foreground[:, None] > 0.5, 1.0, torch.zeros_like(batch.image)))
+    behind = other_backdrops(glowing, BOTH, torch.Generator().manual_seed(1)).image
+    outside = eroded(1 - batch.foreground)
+    high = batch.coordinates[:, 1] > NECK  # the balls are all head
+    assert high[batch.foreground > 0.5].all()
+    assert behind.movedim(1, 0)[:, outside].max() < 0.2

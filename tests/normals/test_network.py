@@ -82,7 +82,7 @@ def perfect(foreground: torch.Tensor) -> tuple[NormalMaps, Targets]:
     normals = torch.nn.functional.normalize(torch.randn(1, 3, 8, 8, generator=generator), dim=1)
     coordinates = torch.rand(1, 3, 8, 8, generator=generator)
     maps = NormalMaps(normals, foreground * 40 - 20, coordinates, torch.zeros_like(foreground))
-    return maps, Targets(torch.rand(1, 3, 8, 8), normals, foreground, foreground, coordinates)
+    return maps, Targets(torch.rand(1, 3, 8, 8), normals, foreground, foreground, coordinates, torch.zeros_like(foreground))
 
 
 def test_every_term_is_least_at_the_truth_and_counts_its_own_error() -> None:

@@ -127,6 +127,15 @@ def test_a_photo_without_a_head_and_maps_of_another_frame_are_refused() -> None:
             check_frame(normals * flip, mask, "ball")
 
 
+def test_a_border_that_cuts_the_subject_is_no_outline() -> None:
+    camera = orbit_camera(yaw_deg=0, pitch_deg=0, distance=4, target=np.zeros(3), focal_px=250, size=128)
+    pair = sphere_pair(camera)
+    for rows, columns in ((slice(64, None), slice(None)), (slice(None), slice(64, None)), (slice(None), slice(0, 64))):
+        check_frame(pair.normals[rows, columns], pair.foreground[rows, columns], "half a ball")
+    with pytest.raises(InputError, match="x point"):
+        check_frame(pair.normals[64:] * (-1, 1, 1), pair.foreground[64:], "half a ball")
+
+
 def test_mirrored_twice_is_the_same() -> None:
     maps = BallNet()(torch.rand(1, 3, 32, 32))
     assert all(torch.equal(a, b) for a, b in zip(mirrored(mirrored(maps)), maps))

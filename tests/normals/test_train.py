@@ -145,6 +145,14 @@ def test_workers_share_out_whole_heads() -> None:
     assert sorted(made) == list(range(8, 24))
 
 
+def test_no_worker_makes_heads_of_one_source_alone() -> None:
+    """Heads come from sources in turn, by their number: two workers and two sources must not be paired off."""
+    for workers, sources in ((2, 2), (4, 2), (3, 3)):
+        for worker in range(workers):
+            numbers = indices(0, 1, worker=worker, workers=workers)
+            assert len({next(numbers) % sources for _ in range(6)}) == sources
+
+
 @dataclasses.dataclass(frozen=True)
 class FailingRequest(SphereRequest):
     def open(self, size: int):
@@ -167,7 +175,7 @@ def wait_for(workers: PairWorkers) -> list[tuple[int, PackedPair]]:
 
 
 def test_schedule_goes_through_its_stages_by_steps_or_by_time() -> None:
-    config = dataclasses.replace(TINY, sizes=(32, 64), steps=(100, 100), batch=(4, 1), warm_up=0.1)
+    config = dataclasses.replace(TINY, sizes=(32, 64), steps=(100, 100), batch=(8, 2), warm_up=0.1)
     by_steps, by_time = Schedule(config), Schedule(config, budget=60.0)
     assert by_steps.ends == [0.5, 1.0]
     assert [by_steps.stage(by_steps.progress(steps, 0)) for steps in ([0, 0], [99, 0], [100, 0], [100, 99])] == [0, 0, 1, 1]
@@ -179,6 +187,21 @@ def test_schedule_goes_through_its_stages_by_steps_or_by_time() -> None:
     assert by_steps.learning_rate(1.0) == pytest.approx(0.0, abs=1e-9)
     with pytest.raises(ValueError, match="one entry per stage"):
         Schedule(dataclasses.replace(config, batch=(4,)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": (32, 32)}, "every size once"),
+        ({"steps": (0, 0)}, "not all 0"),
+        ({"batch": (4, 1)}, "2 at least"),
+        ({"pool_start": 0}, "1 at least"),
+        ({"validation_pairs": 0}, "1 at least"),
+    ],
+)
+def test_trainings_that_could_not_go_on_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule(dataclasses.replace(TINY, **change))
 
 
 def trainer(work: Path) -> NormalsTrainer:

@@ -124,6 +124,13 @@ def test_stages_train_what_they_should(balls: SampleFolder, tiny_config: Config)
     assert torch.equal(trainer.latents, latents)
 
 
+def test_stages_without_a_grid_of_their_own_go_on_with_the_decoder(balls: SampleFolder, tiny_config: Config) -> None:
+    frozen = override(tiny_config, ["prior.freeze_earlier=true", "prior.epochs=1,1,1", "field.levels=2"])
+    trainer = PriorTrainer(balls, frozen, seed=0)
+    for trainer.epoch in range(3):
+        assert np.isfinite(trainer._train_epoch()["surface"])
+
+
 def test_the_papers_losses_need_no_inside(balls: SampleFolder, tiny_config: Config) -> None:
     config = override(tiny_config, ["prior.distances=false", "prior.eikonal_weight=0.1"])
     terms = PriorTrainer(balls, config, seed=0)._train_epoch()

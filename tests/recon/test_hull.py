@@ -43,7 +43,10 @@ def test_distances_are_those_to_the_cylinders_of_the_outlines() -> None:
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     true = np.maximum(np.hypot(x, y), np.hypot(z, y)) - RADIUS  # along z and along x
     near = np.abs(true) < 0.3
-    np.testing.assert_allclose(found[near], true[near], atol=1.5 * PIXEL)
+    np.testing.assert_allclose(found[near], true[near], atol=1.0 * PIXEL)
+    for side in (1, -1):  # pixels' centres lie up to half a pixel from the outline: on average that is made up for
+        beside = (side * true > 0) & (side * true < 4 * PIXEL)
+        assert abs(float((found[beside] - true[beside]).mean())) < 0.2 * PIXEL
 
 
 def _scaled(photo: Photo, world_from_head: Array) -> Array:

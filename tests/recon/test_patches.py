@@ -196,3 +196,12 @@ def test_spots_outside_a_mask_or_a_photo_are_not_compared() -> None:
     camera = second.camera
     cropped = Photo(second.image[:, :100], second.mask[:, :100], Camera(camera.intrinsics, camera.world_from_camera, 100, camera.height))
     assert Painted([first, cropped]).loss().item() < 0.02
+
+
+def test_spots_above_a_photo_are_not_compared_with_the_photo_over_it_in_the_stack() -> None:
+    first, second = photograph(-20), photograph(20)
+    head, foot = second.camera, first.camera
+    intrinsics = head.intrinsics - np.array([[0, 0, 0], [0, 0, 70], [0, 0, 0]])  # without its crown
+    below = Photo(second.image[70:], second.mask[70:], Camera(intrinsics, head.world_from_camera, head.width, head.height - 70))
+    above = Photo(first.image[:130], first.mask[:130], Camera(foot.intrinsics, foot.world_from_camera, foot.width, 130))
+    assert Painted([above, below]).loss().item() < 0.02

@@ -153,9 +153,32 @@ def test_the_cached_field_is_that_of_the_code_whatever_moved(code: torch.Tensor)
     head.move(Start(WORLD_FROM_HEAD, torch.zeros_like(code), 0.0))
     torch.testing.assert_close(head.cache.values, prior.mean_sdf, rtol=0, atol=0)
     head.move(Start(np.eye(4), code, 0.0))
-    near = head.cache.values.abs() < 0.03
     exact = sdf_on_grid(prior.field, prior.mean_latent + prior.latent_basis @ code, CONFIG.rays.cache_resolution)
+    near = exact.abs() < 0.03
     torch.testing.assert_close(head.cache.values[near], exact[near], rtol=0, atol=1e-5)
+
+
+def test_the_cached_field_follows_a_surface_wherever_it_goes() -> None:
+    """A ball that grows, or shrinks, by a tenth of a unit at once, which is more than the band that is looked at first."""
+
+    class Ball(torch.nn.Module):
+        radius = 0.4
+
+        def condition(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents
+
+        def forward(self, points: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return points.norm(dim=-1) - self.radius
+
+    ball = Ball()
+    cache = FieldCache(ball, torch.zeros(1), 64)  # type: ignore[arg-type]
+    axis = torch.linspace(-1, 1, 65)
+    away = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij")).norm(dim=0)
+    for radius in (0.5, 0.6, 0.5, 0.4):
+        ball.radius = radius
+        cache.refresh(torch.zeros(1))
+        near = (away - radius).abs() < 0.05
+        torch.testing.assert_close(cache.values[near], (away - radius)[near])
 
 
 def test_cameras_that_are_off_are_put_right(bank: RayBank, code: torch.Tensor) -> None:
