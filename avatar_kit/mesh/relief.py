@@ -134,8 +134,9 @@ def _edges(points: Array, faces: Array) -> _Edges:
     double_area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
     squares = np.einsum("fkc,fkc->fk", sides, sides)
     cotangents = (squares.sum(1, keepdims=True) - 2.0 * squares) / np.maximum(2.0 * double_area, 1e-12)[:, None]
-    half = sparse.csr_matrix((cotangents.ravel() / 2.0, (faces.ravel(), np.roll(faces, -1, axis=1).ravel())), shape=(count, count))
-    whole = sparse.csr_matrix(half + half.T)
+    one, other, half = faces.ravel(), np.roll(faces, -1, axis=1).ravel(), cotangents.ravel() / 2.0
+    both = np.concatenate([one, other]), np.concatenate([other, one])
+    whole = sparse.csr_matrix((np.concatenate([half, half]), both), shape=(count, count))  # a sum of matrices would drop what cancels
     area = np.bincount(faces.ravel(), np.repeat(double_area, 3) / 6.0, count)
     return _Edges(whole.indptr, whole.indices, np.clip(whole.data, 0.0, _STIFFEST), area)
 

@@ -63,6 +63,16 @@ def test_an_exact_distance_loses_few_rays_and_one_that_is_too_small_loses_many(g
     assert torch.equal(exact.crossings.hit, timid.crossings.hit)  # the uniform search finds them
 
 
+def test_a_field_that_overshoots_is_traced_back(generator: torch.Generator) -> None:
+    origins, directions = rays(400, generator, 0.5)
+    steep = sphere_trace(lambda x: 1.6 * ball(x), origins, directions)
+    exact = search_field(ball, origins, directions, coarse=256, fine=16)
+    assert exact.hit.all()
+    found = ~steep.lost
+    assert found.float().mean() > 0.5
+    torch.testing.assert_close(steep.crossings.depth[found], exact.depth[found], atol=2e-3, rtol=0)
+
+
 def test_rays_beside_the_box_find_nothing() -> None:
     found = sphere_trace(ball, torch.tensor([[0.0, 5.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])).crossings
     assert not found.hit.any()

@@ -9,7 +9,7 @@ import trimesh
 
 from avatar_kit.kernels.height_system import height_system
 from avatar_kit.mesh.photo_views import PhotoViews
-from avatar_kit.mesh.relief import ShownNormals, photo_normals, relief
+from avatar_kit.mesh.relief import ShownNormals, _edges, photo_normals, relief
 from avatar_kit.render.renderer import Renderer, vertex_normals
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Mesh, Photo
@@ -190,3 +190,26 @@ def test_points_that_no_photo_sees_have_no_normals(ball: Mesh) -> None:
     assert not found.normals.any()
     assert not found.certainty.any()
     assert (found.evenness == 1).all()
+
+
+def test_edges_carry_the_cotangents_of_the_angles_that_face_them(rng: np.random.Generator) -> None:
+    """Against a loop over the triangles; the diagonals of a flat grid, whose angles are right ones, are edges all the same."""
+    axis = np.arange(5.0)
+    x, y = (part.ravel() for part in np.meshgrid(axis, axis))
+    flat = np.stack([x, y, np.zeros_like(x)], axis=1)
+    corner = (np.arange(4)[:, None] * 5 + np.arange(4)).ravel()
+    faces = np.concatenate([np.stack([corner, corner + 1, corner + 6], 1), np.stack([corner, corner + 6, corner + 5], 1)])
+    for points in (flat, flat + rng.normal(0, 0.1, flat.shape)):
+        expected: dict[tuple[int, int], float] = {}
+        for face in faces:
+            for k in range(3):
+                a, b, facing = face[k], face[(k + 1) % 3], face[(k + 2) % 3]
+                u, v = points[a] - points[facing], points[b] - points[facing]
+                cotangent = float(u @ v / np.linalg.norm(np.cross(u, v)))
+                for pair in ((a, b), (b, a)):
+                    expected[pair] = expected.get(pair, 0.0) + cotangent / 2
+        edges = _edges(points, faces)
+        starts = np.repeat(np.arange(len(points)), np.diff(edges.rows))
+        assert set(zip(starts.tolist(), edges.end.tolist(), strict=True)) == {(int(a), int(b)) for a, b in expected}
+        for a, b, stiffness in zip(starts, edges.end, edges.stiffness, strict=True):
+            assert stiffness == pytest.approx(np.clip(expected[a, b], 0.0, 4.0), abs=1e-6)

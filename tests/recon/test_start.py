@@ -21,7 +21,7 @@ from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.posed_head import PosedHead, Start
 from avatar_kit.recon.rays import RayBank, Rays
 from avatar_kit.recon.residuals import Residuals, normal_residuals, outline_residuals
-from avatar_kit.recon.start import _moved, solve_start
+from avatar_kit.recon.start import _moved, _small, solve_start
 from avatar_kit.recon.surface import FieldCache
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
@@ -135,7 +135,7 @@ def test_a_head_of_the_prior_is_found_again(bank: RayBank, code: torch.Tensor, w
     np.testing.assert_array_equal(found.head_from_world, again.head_from_world)  # no chance in it
 
 
-def test_normals_of_several_photos_count_for_less(bank: RayBank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normals_of_several_photos_and_those_that_are_not_sure_count_for_less(bank: RayBank, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
 
     def recorded(head: PosedHead, rays: Rays, config: StartConfig, rays_config: RaysConfig) -> Residuals:
@@ -143,8 +143,10 @@ def test_normals_of_several_photos_count_for_less(bank: RayBank, monkeypatch: py
         return normal_residuals(head, rays, config, rays_config)
 
     monkeypatch.setattr(start, "normal_residuals", recorded)
-    solve_start(bank, load_prior(), np.linalg.inv(WORLD_FROM_HEAD), dataclasses.replace(CONFIG.start, steps=0), CONFIG.rays)
-    assert counts == [CONFIG.start.normal_count / 3]
+    for trust in (1.0, 0.1):
+        monkeypatch.setattr(bank, "trust", trust)
+        solve_start(bank, load_prior(), np.linalg.inv(WORLD_FROM_HEAD), dataclasses.replace(CONFIG.start, steps=0), CONFIG.rays)
+    assert counts == pytest.approx([CONFIG.start.normal_count / 3, CONFIG.start.normal_count / 3 * 0.1**0.6])
 
 
 def test_the_cached_field_is_that_of_the_code_whatever_moved(code: torch.Tensor) -> None:
@@ -259,3 +261,18 @@ def test_coordinates_that_no_pose_explains_do_not_narrow_the_outline() -> None:
     assert RayBank(scene, 32, CPU).located  # by default, where coordinates are
     stated = place(dataclasses.replace(scene, head_from_world=np.eye(4)), prior.mean_sdf)  # as of plain photos
     assert stated.located
+
+
+def test_a_cameras_motion_comes_after_the_heads_and_keeps_it_rigid() -> None:
+    """Rays of photo i go through camera_i @ head_from_world: an update moves all of them, and then its own camera."""
+    generator = np.random.default_rng(3)
+    cameras = np.stack([_small(torch.from_numpy(generator.normal(0, 0.05, 6))) for _ in range(2)])
+    update = torch.from_numpy(generator.normal(0, 0.05, 7 + 4 + 12))
+    before = Start(np.linalg.inv(WORLD_FROM_HEAD), torch.zeros(4), 0.0, cameras)
+    after = _moved(before, update)
+    shared = _small(update[:7])
+    assert after.cameras is not None
+    for number, camera in enumerate(after.cameras):
+        own = _small(update[11 + 6 * number : 17 + 6 * number])
+        np.testing.assert_allclose(camera @ after.head_from_world, own @ shared @ cameras[number] @ before.head_from_world, atol=1e-9)
+        np.testing.assert_allclose(camera[:3, :3] @ camera[:3, :3].T, np.eye(3), atol=1e-9)
