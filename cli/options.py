@@ -82,6 +82,8 @@ def check_folder(out: Path, overwrite: bool, parts: Sequence[str], *, joins: Seq
         if kept.resolve().is_relative_to(out.resolve()):
             raise click.UsageError(f"{out} would be replaced whole, and {kept} is in it. Give another --out.")
     _check_place(out)
+    if os.path.ismount(out):
+        raise click.UsageError(f"{out} is where a volume is mounted, which cannot be replaced whole. Give a folder inside it.")
     if not out.exists():
         return
     if not out.is_dir():
@@ -104,8 +106,6 @@ def check_additions(out: Path, overwrite: bool) -> None:
 
 def _check_place(out: Path) -> None:
     """Refuse, before minutes are spent, what cannot be written."""
-    if os.path.ismount(out):
-        raise click.UsageError(f"{out} is where a volume is mounted, which cannot be replaced whole. Give a folder inside it.")
     there = next(parent for parent in out.resolve().parents if parent.exists())
     if not there.is_dir():
         raise click.UsageError(f"{out} cannot be written: {there} is a file, not a folder. Give another --out.")

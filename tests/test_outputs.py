@@ -52,6 +52,15 @@ def test_nothing_else_is_replaced_even_when_asked_to(tmp_path: Path, monkeypatch
         check_folder(Path("."), True, PARTS)
 
 
+def test_a_mounted_volume_is_written_into_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = _folder(tmp_path / "volume")
+    monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == volume)
+    with pytest.raises(click.UsageError, match="Give a folder inside it"):
+        check_folder(volume, True, PARTS)
+    check_folder(volume / "me", False, PARTS)
+    check_additions(volume, False)
+
+
 def test_what_a_command_reads_is_not_replaced(tmp_path: Path) -> None:
     inputs = _folder(tmp_path / "all" / "scene")
     for out in (inputs, inputs.parent):
