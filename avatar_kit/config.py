@@ -76,7 +76,7 @@ class RaysConfig:
 class StartConfig:
     """The second-order start of the fit: Gauss-Newton on pose and latent. Standard deviations are those of the noise."""
 
-    steps: int = 9
+    steps: int = 14
     pose_steps: int = 2  # of them, on the pose alone
     outline_rays: int = 1000
     outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene, where there are no normals
@@ -112,6 +112,17 @@ class FitConfig:
     normal_weight: float = 1.0
     latent_weight: float = 1e-2
     smooth_weight: float = 0.05  # of changes to the grids between neighbouring nodes
+
+
+@dataclass(frozen=True)
+class ShadingConfig:
+    """The brightness of faces, compared with what their light makes of their normals; not in the paper. Not where normals are certain."""
+
+    count: float = 60.0  # of the start: independent observations that the brightness of a scene's faces amounts to; 0: none
+    std: float = 0.1  # ... and their noise, in means of brightness
+    weight: float = 0.3  # of robust squares, in the fit; 0: none
+    width: float = 0.6  # of the robust weight, in means of brightness
+    rays: int = 3000  # of the start, on all of the subjects
 
 
 @dataclass(frozen=True)
@@ -248,6 +259,7 @@ class Config:
     rays: RaysConfig = dataclasses.field(default_factory=RaysConfig)
     start: StartConfig = dataclasses.field(default_factory=StartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
+    shading: ShadingConfig = dataclasses.field(default_factory=ShadingConfig)
     patches: PatchesConfig = dataclasses.field(default_factory=PatchesConfig)
     spots: SpotsConfig = dataclasses.field(default_factory=SpotsConfig)
     beside: BesideConfig = dataclasses.field(default_factory=BesideConfig)
@@ -278,6 +290,7 @@ PRESETS: dict[str, Config] = {
             steps=1000, free_decoder_at=0.3, mask_weight=1.0, learning_rate_latent=1e-2, learning_rate_grid=1e-3, grid_rate_growth=1.0,
             learning_rate_radiance=1e-4, color_weight=1.0, smooth_weight=0.0,
         ),
+        shading=ShadingConfig(count=0.0, weight=0.0),
         patches=PatchesConfig(weight=0.0),
         spots=SpotsConfig(weight=0.0),
         beside=BesideConfig(least=0),

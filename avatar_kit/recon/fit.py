@@ -27,6 +27,7 @@ from avatar_kit.recon.patches import PhotoPatches
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.posed_head import Start
 from avatar_kit.recon.rays import RayBank
+from avatar_kit.recon.shading import shading_loss
 from avatar_kit.recon.spots import spots_loss
 from avatar_kit.recon.surface import FieldCache, differentiable_hits, search
 from avatar_kit.types import Array
@@ -98,6 +99,7 @@ def fit(
     found = prior.knows_heads and config.start.steps > 0 and (bank.located or bank.has_normals)  # not by outlines alone
     anchor = FaceAnchor(cache.values) if found else None
     smooth_weight = settings.smooth_weight / (max(bank.trust, _LEAST_TRUST) if bank.has_normals else 1.0)
+    shaded = config.shading.weight * (1.0 - bank.trust) if found else 0.0
     lowest = torch.tensor(1.0, device=device)
     curve: list[dict[str, Any]] = []  # losses stay on the device until the end: reading one waits for it
     rays_per_step = round(config.rays.per_step * math.sqrt(bank.photos / _PHOTOS))
@@ -135,6 +137,8 @@ def fit(
         if settings.color_weight > 0:
             colors = radiance(hits.points, hits.normals, directions[on])
             terms["color"] = losses.color_loss(colors, world.colors[on], len(world))
+        if shaded > 0:
+            terms["shading"] = shading_loss(hits, world.colors[on], world.photo[on], config.shading, len(world))
         if patches:
             terms["patch"] = patches.loss(pose, hits, world.photo[on], cache.values, len(world), generator, progress=progress)
 
@@ -159,6 +163,8 @@ def fit(
         loss = settings.normal_weight * terms["normal"] + settings.mask_weight * terms["mask"] + settings.latent_weight * terms["latent"]
         if "color" in terms:
             loss = loss + settings.color_weight * terms["color"]
+        if "shading" in terms:
+            loss = loss + shaded * terms["shading"]
         if "spots" in terms:
             loss = loss + config.spots.weight * terms["spots"]
         if "patch" in terms:

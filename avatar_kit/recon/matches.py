@@ -50,7 +50,7 @@ def tied_start(scene: Scene, bank: RayBank, prior: HeadPrior, rough: Array, conf
     """
     cameras = config.cameras
     freed = cameras.refine and bank.photos > 1 and cameras.match_steps > 0
-    start = solve_start(bank, prior, rough, config.start, config.rays, None if freed else cameras)
+    start = solve_start(bank, prior, rough, config.start, config.rays, None if freed else cameras, shading=config.shading)
     if bank.photos == 1:
         return start
     head = PosedHead(prior, config.rays.cache_resolution, bank.rays.origins.device, code=start.code)
@@ -70,7 +70,8 @@ def _with_cameras_free(scene: Scene, bank: RayBank, prior: HeadPrior, head: Pose
     cameras = config.cameras
     start = start._replace(cameras=np.tile(np.eye(4), (bank.photos, 1, 1)))
     shared = shared_points(scene, head, start, config.rays)
-    go_on = functools.partial(solve_start, bank, prior, start, replace(config.start, steps=cameras.match_steps), config.rays, cameras)
+    settings = replace(config.start, steps=cameras.match_steps)
+    go_on = functools.partial(solve_start, bank, prior, start, settings, config.rays, cameras, shading=config.shading)
     if shared is None:
         return go_on()
     more = functools.partial(match_residuals, *shared, cameras, config.rays)

@@ -98,9 +98,9 @@ class RayBank:
         borders = concatenate(self._borders)
         return borders[_spread(len(borders), min(count, len(borders)), device=borders.inside.device)]
 
-    def subject(self, count: int) -> Rays:
-        """About `count` rays on the subject with known normals, evenly spread, the same each time."""
-        known = self._inside[(self.rays.normals[self._inside] != 0).any(-1)]
+    def subject(self, count: int, *, with_normals: bool = True) -> Rays:
+        """About `count` rays on the subject, those with known normals or all, evenly spread, the same each time."""
+        known = self._inside[(self.rays.normals[self._inside] != 0).any(-1)] if with_normals else self._inside
         return self.rays[known[_spread(len(known), min(count, len(known)), device=known.device)]]
 
     def draw(self, count: int, inside_share: float, generator: torch.Generator) -> Rays:

@@ -20,7 +20,7 @@ from avatar_kit.recon.rays import Rays
 _LOW, _LOW_WEIGHT = -0.45, 0.1  # below this height (the neck) busts differ from heads, so rays count less
 _HAIR_ABOVE, _HAIR_BEHIND, _HAIR_WEIGHT = 0.32, 0.1, 0.2  # hair and hats differ more than faces
 _OUTLINE_SAMPLES = 96  # along a ray, for its closest point
-_LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
+LEAST_SLOPE = 0.1  # of -n . v: rays that graze the surface say little about normals
 
 
 class ByRays(NamedTuple):
@@ -76,7 +76,7 @@ def normal_residuals(head: PosedHead, rays: Rays, config: StartConfig, rays_conf
     points = hits.points.detach()
     difference = hits.normals - n - torch.cross(moved.turn, n, dim=-1)
     by_motion, by_code = zip(*(moved.derivatives(difference[:, axis], points) for axis in range(3)), strict=True)
-    weights = _region_weights(points) * (hits.slope.detach() < -_LEAST_SLOPE)
+    weights = _region_weights(points) * (hits.slope.detach() < -LEAST_SLOPE)
     weights = weights / weights.sum().clamp_min(1e-6) * rays.confidence[use] * config.normal_count / config.normal_std**2
     values = difference.detach()
     robust, cost = geman_mcclure(values.square().sum(-1), config.normal_width)

@@ -1,4 +1,4 @@
-"""The second-order start of the fit: Gauss-Newton on pose and latent, from the masks' outlines and the normals.
+"""The second-order start of the fit: Gauss-Newton on pose and latent, from the masks' outlines, the normals, and the light on faces.
 
 Unknown are seven parameters of pose and the code w of the latent, with |w|^2 as the Gaussian prior on g (equation 3). The rays
 are the same each time: the result depends on the photos alone. Solver: Levenberg (1944) and Marquardt (1963); the robust
@@ -15,12 +15,13 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from avatar_kit.config import CamerasConfig, RaysConfig, StartConfig
+from avatar_kit.config import CamerasConfig, RaysConfig, ShadingConfig, StartConfig
 from avatar_kit.conventions import similarity
 from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon.posed_head import POSE, PosedHead, Start
 from avatar_kit.recon.rays import RayBank
 from avatar_kit.recon.residuals import Residuals, normal_residuals, outline_residuals
+from avatar_kit.recon.shading import shading_residuals
 from avatar_kit.types import Array, InputError
 
 _SHARED_ERRORS = 0.6  # predicted normals err together, the more the less sure they are: power of the trust in them by which they count
@@ -31,7 +32,8 @@ _CAMERA = 6  # of a camera that is refined: the pose's without the scale
 
 def solve_start(
     bank: RayBank, prior: HeadPrior, begin: Array | Start, config: StartConfig, rays_config: RaysConfig,
-    cameras: CamerasConfig | None = None, *, more: Callable[[PosedHead, float], Residuals] | None = None,
+    cameras: CamerasConfig | None = None, *, shading: ShadingConfig | None = None,
+    more: Callable[[PosedHead, float], Residuals] | None = None,
 ) -> Start:  # fmt: skip
     """Refine a rough pose and find the latent.
 
@@ -39,6 +41,7 @@ def solve_start(
         bank: rays of the photos; their device is the computation's.
         begin: rough similarity head_from_world (4, 4), within some 20 mm and 15 degrees; or a start to go on from, of the same cameras.
         cameras: refine those of several photos too, if it says so.
+        shading: counts as far as the normals are not trusted; None: not at all.
         more: residuals besides those of outlines and normals, whose robust weight should be so many times as wide as at the end.
 
     Raises:
@@ -56,6 +59,9 @@ def solve_start(
     if not len(outline):
         raise InputError(f"{bank.name}: the masks have no outline. They must be white on the subject and black elsewhere.")
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
+    shading = replace(shading, count=(1.0 - bank.trust) * shading.count) if shading else ShadingConfig(count=0.0)
+    lit = bank.subject(shading.rays, with_normals=False) if shading.count > 0 else None
+    first_shaped = 0 if going_on else config.pose_steps
     scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
     now = begin if going_on else Start(begin, torch.zeros(head.basis.shape[1], device=head.mean.device), 0.0, still)
@@ -68,9 +74,11 @@ def solve_start(
         parts = [outline_residuals(head, outline, config, config.outline_width * wider)]
         if subject is not None:
             parts.append(normal_residuals(head, subject, config, rays_config))
+        if lit is not None and step >= first_shaped:
+            parts.append(shading_residuals(head, lit, shading, rays_config))
         if more is not None:
             parts.append(more(head, more_wider))
-        narrowing = wider > 1.0 or (more is not None and more_wider > 1.0)
+        other = wider > 1.0 or (more is not None and more_wider > 1.0) or (lit is not None and step == first_shaped)
         cost = sum(part.cost for part in parts) + float(now.code.square().sum()) + scale_weight * now.log_scale**2
         cost += float(np.square(_camera_deviations(now, cameras)).sum()) if cameras else 0.0
         lost = not len(parts[0].values)
@@ -79,7 +87,7 @@ def solve_start(
                 f"{bank.name}: no camera looks at the head where it is taken to be. Check the cameras and, in views.json, units and "
                 "head_from_world, which takes the cameras' world to the head frame; without it the place is estimated."
             )
-        if not lost and (cost < lowest or narrowing):  # costs of other widths cannot be compared
+        if not lost and (cost < lowest or other):  # costs of other widths or parts cannot be compared
             best, lowest, damping = now, cost, max(0.3 * damping, 1e-4)
             normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:
@@ -87,7 +95,7 @@ def solve_start(
         if step < config.steps:
             damped = normal + torch.diag(damping * normal.diagonal())
             held = rhs.clone()
-            if step < config.pose_steps and not going_on:
+            if step < first_shaped:
                 damped[shape] = 0.0
                 damped[shape, shape] = 1.0
                 held[shape] = 0.0
