@@ -76,7 +76,7 @@ class RaysConfig:
 class StartConfig:
     """The second-order start of the fit: Gauss-Newton on pose and latent. Standard deviations are those of the noise."""
 
-    steps: int = 14
+    steps: int = 9
     pose_steps: int = 2  # of them, on the pose alone
     outline_rays: int = 1000
     outline_count: float = 300.0  # independent observations that the outline's rays amount to, per scene, where there are no normals
@@ -123,6 +123,7 @@ class ShadingConfig:
     weight: float = 0.3  # of robust squares, in the fit; 0: none
     width: float = 0.6  # of the robust weight, in means of brightness
     rays: int = 3000  # of the start, on all of the subjects
+    steps: int = 5  # more for the start: light bends its valleys
 
 
 @dataclass(frozen=True)

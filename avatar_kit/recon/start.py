@@ -60,7 +60,8 @@ def solve_start(
         raise InputError(f"{bank.name}: the masks have no outline. They must be white on the subject and black elsewhere.")
     subject = bank.subject(config.normal_rays) if bank.has_normals else None
     shading = replace(shading, count=(1.0 - bank.trust) * shading.count) if shading else ShadingConfig(count=0.0)
-    lit = bank.subject(shading.rays, with_normals=False) if shading.count > 0 else None
+    lit = bank.subject(shading.rays, with_normals=False) if shading.count > 0 and config.steps > 0 else None
+    steps = config.steps + (shading.steps if lit is not None and not going_on else 0)
     first_shaped = 0 if going_on else config.pose_steps
     scale_weight = config.scale_std**-2
     still = None if cameras is None else np.tile(np.eye(4), (bank.photos, 1, 1))
@@ -68,7 +69,7 @@ def solve_start(
     shape = torch.arange(POSE, POSE + len(now.code), device=head.mean.device)  # unknowns that wait for the pose
     best, lowest, damping = now, float("inf"), config.damping
     normal = rhs = torch.empty(0)
-    for step in range(config.steps + 1):
+    for step in range(steps + 1):
         head.move(now)
         wider, more_wider = (max(1.0, times * _NARROWING**step) for times in (config.outline_width_start, _MORE_WIDTH_START))
         parts = [outline_residuals(head, outline, config, config.outline_width * wider)]
@@ -92,7 +93,7 @@ def solve_start(
             normal, rhs = _normal_equations(parts, now, scale_weight, cameras)
         else:
             damping *= 10.0
-        if step < config.steps:
+        if step < steps:
             damped = normal + torch.diag(damping * normal.diagonal())
             held = rhs.clone()
             if step < first_shaped:
