@@ -22,6 +22,7 @@ from avatar_kit.recon.residuals import LEAST_SLOPE, ByRays, Residuals
 from avatar_kit.recon.surface import SurfaceHits
 
 _HALF_WIDTH, _CHIN, _BROWS, _BEHIND = 0.3, -0.45, 0.2, 0.3  # of the face between hair, neck and ears: |x|, y and z, head frame, units
+_MOUTH = (0.0, -0.165), (0.17, 0.085)  # middle and half axes in x and y, head frame, units: lips and teeth, a grin's too
 _GAMMA = 2.2  # of photos
 _LEAST_RAYS = 60  # on a photo's face: fewer do not tell its light
 _RIDGE = 1e-3  # of the light's coefficients, times the number of rays: normals of a face leave some of them open
@@ -64,6 +65,12 @@ def on_face(points: Tensor) -> Tensor:
     return (x.abs() < _HALF_WIDTH) & (y > _CHIN) & (y < _BROWS) & (z > _BEHIND)
 
 
+def on_mouth(points: Tensor) -> Tensor:
+    """Which points (N, 3) of faces, head frame, may be lips or teeth, (N,) bool."""
+    middle, half = (torch.tensor(pair).to(points) for pair in _MOUTH)
+    return ((points[:, :2] - middle) / half).square().sum(-1) < 1.0
+
+
 def light_on(normals: Tensor, colors: Tensor, photo: Tensor, width: float) -> Light:
     """The light of each photo that explains best how bright a surface of one colour is.
 
@@ -97,7 +104,9 @@ def shading_loss(hits: SurfaceHits, colors: Tensor, photo: Tensor, config: Shadi
         colors, photo: of their rays, sRGB (N, 3) and (N,).
         count: rays of the step.
     """
-    lit = (on_face(hits.points.detach()) & (hits.slope.detach() < -LEAST_SLOPE)).nonzero()[:, 0]
+    points = hits.points.detach()
+    # grids are free to follow what a head of the prior is not: the edges of lips and teeth
+    lit = (on_face(points) & ~on_mouth(points) & (hits.slope.detach() < -LEAST_SLOPE)).nonzero()[:, 0]
     light = light_on(hits.normals[lit], colors[lit], photo[lit], config.width)
     cost = geman_mcclure(light.off.square(), config.width)[1]
     return (cost * (light.weights > 0)).sum() / count

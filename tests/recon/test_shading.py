@@ -98,7 +98,7 @@ def test_loss_falls_along_its_gradient_to_the_true_normals() -> None:
     assert float(flat) < 0.02 * float(bent.detach())
 
 
-def test_only_what_faces_the_camera_on_the_face_counts() -> None:
+def test_only_what_faces_the_camera_on_the_face_counts_and_no_lips() -> None:
     assert on_face(torch.tensor([[0.0, 0.0, 0.5], [0.2, -0.3, 0.4]])).all()
     elsewhere = torch.tensor([[0.0, 0.35, 0.5], [0.4, 0.0, 0.4], [0.0, 0.0, -0.5], [0.0, -0.6, 0.4]])  # hair, ear, nape, neck
     assert not on_face(elsewhere).any()
@@ -106,9 +106,14 @@ def test_only_what_faces_the_camera_on_the_face_counts() -> None:
     colors, photo, points = gray(normals[:, 0].abs()), torch.zeros(400).long(), torch.zeros(400, 3) + torch.tensor([0.0, 0.0, 0.5])
     loss = [
         float(shading_loss(SurfaceHits(at, normals, torch.full((400,), slope)), colors, photo, ShadingConfig(), 400))
-        for at, slope in ((points, -0.8), (points, -0.05), (points - torch.tensor([0.0, 0.0, 1.0]), -0.8))
+        for at, slope in (
+            (points, -0.8),
+            (points, -0.05),
+            (points - torch.tensor([0.0, 0.0, 1.0]), -0.8),
+            (points - torch.tensor([0.1, 0.2, 0.0]), -0.8),
+        )
     ]
-    assert loss[0] > 0 == loss[1] == loss[2]
+    assert loss[0] > 0 == loss[1] == loss[2] == loss[3]
 
 
 @pytest.fixture(scope="module")
