@@ -52,6 +52,10 @@ class Light(NamedTuple):
         """How much brighter the spots should look by the light than they do, (N,); what they are lit by is held."""
         return (self.harmonics * self.coefficients[self.photo]).sum(-1) - self.brightness
 
+    def cost(self, width: float) -> Tensor:
+        """Robust squares of what is off, `width` as in `light_on`, summed over photos that show enough."""
+        return (geman_mcclure(self.off.square(), width)[1] * (self.weights > 0)).sum()
+
 
 def harmonics(normals: Tensor) -> Tensor:
     """Real spherical harmonics of orders 0 to 2, not normalised, of unit normals (N, 3): (N, 9)."""
@@ -107,13 +111,16 @@ def shading_loss(hits: SurfaceHits, colors: Tensor, photo: Tensor, config: Shadi
     points = hits.points.detach()
     # grids are free to follow what a head of the prior is not: the edges of lips and teeth
     lit = (on_face(points) & ~on_mouth(points) & (hits.slope.detach() < -LEAST_SLOPE)).nonzero()[:, 0]
-    light = light_on(hits.normals[lit], colors[lit], photo[lit], config.width)
-    cost = geman_mcclure(light.off.square(), config.width)[1]
-    return (cost * (light.weights > 0)).sum() / count
+    return light_on(hits.normals[lit], colors[lit], photo[lit], config.width).cost(config.width) / count
 
 
 def shading_residuals(head: PosedHead, rays: Rays, config: ShadingConfig, rays_config: RaysConfig) -> Residuals:
-    """How much brighter faces should be than they are. The light follows the shape (variable projection, Kaufman 1975)."""
+    """How much brighter faces should be than they are, in means of brightness. The light follows the shape (variable projection,
+    Kaufman 1975).
+
+    Args:
+        rays: of the world, on the subject; those that miss the face are left out.
+    """
     origins, directions, _ = head.rays(rays)
     found = search_grid(head.cache.values, origins, directions, coarse=rays_config.coarse, fine=rays_config.fine)
     use = (found.hit & on_face(origins + directions * found.depth[:, None])).nonzero()[:, 0]
@@ -125,7 +132,7 @@ def shading_residuals(head: PosedHead, rays: Rays, config: ShadingConfig, rays_c
     derivatives = moved.derivatives(light.off, hits.points.detach())
     by_motion, by_code = (_beyond_light(part[lit], light) for part in derivatives)
     each = config.count / (max(int((light.weights > 0).sum()), 1) * config.std**2)
-    cost = each * float((geman_mcclure(light.off.detach().square(), config.width)[1] * (light.weights > 0)).sum())
+    cost = each * float(light.cost(config.width).detach())
     return Residuals(light.off.detach(), (ByRays(light.photo, by_motion),), by_code, each * light.weights, cost)
 
 
