@@ -80,14 +80,25 @@ class PosedHead:
 
 
 class MovedRays:
-    """N rays that small similarities of the head frame move, one each, on a head whose code may change: what to differentiate by."""
+    """N rays that small similarities of the head frame move, one each, on a head whose code may change: what to differentiate by.
 
-    def __init__(self, head: PosedHead, origins: Tensor, directions: Tensor) -> None:
+    A ray that is moved along itself is the same ray, so each moves aside alone: from the motion of a camera that is metres away,
+    derivatives on two sides of a kink of the grids would be left that should cancel.
+
+    Args:
+        origins, directions: head frame, (N, 3).
+        depth: about where they hit, (N,).
+    """
+
+    def __init__(self, head: PosedHead, origins: Tensor, directions: Tensor, depth: Tensor) -> None:
         self._head = head
         self._by = torch.zeros(len(origins), POSE, device=origins.device, requires_grad=True)
         shift, self.turn, growth = self._by[:, :3], self._by[:, 3:6], self._by[:, 6:]
-        self.origins = origins + shift + torch.cross(self.turn, origins, dim=-1) + growth * origins
+        at = origins + depth[:, None] * directions
+        motion = shift + torch.cross(self.turn, at, dim=-1) + growth * at
+        aside = motion - (motion * directions).sum(-1, keepdim=True) * directions
         self.directions = directions + torch.cross(self.turn, directions, dim=-1)
+        self.origins = at + aside - depth[:, None] * self.directions
         self.condition, self._own = head.conditions(len(origins))
 
     def derivatives(self, values: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,5 +109,5 @@ class MovedRays:
 
 def hits_of_moved_rays(head: PosedHead, origins: Tensor, directions: Tensor, depth: Tensor) -> tuple[SurfaceHits, MovedRays]:
     """Where rays (N, 3) that hit at about `depth` hit the head, and what moves them."""
-    moved = MovedRays(head, origins, directions)
+    moved = MovedRays(head, origins, directions, depth)
     return differentiable_hits(head.field, moved.condition, moved.origins, moved.directions, depth), moved

@@ -1,4 +1,4 @@
-"""The second-order start: derivatives against finite differences, and a head of the prior found again from its outlines."""
+"""The second-order start: a head of the prior found again from its outlines and normals."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from avatar_kit import load_prior
 from avatar_kit.config import PRESETS, MeshConfig, RaysConfig, StartConfig
 from avatar_kit.conventions import rotation_of, rotation_xyz_deg, scale_of, similarity, transform_points
 from avatar_kit.field.on_grid import sdf_on_grid
-from avatar_kit.kernels.ray_search import search_grid
 from avatar_kit.mesh.extraction import extract
-from avatar_kit.prior.storage import HeadPrior
 from avatar_kit.recon import start
 from avatar_kit.recon.align import place
 from avatar_kit.recon.pose import HeadPose
 from avatar_kit.recon.posed_head import PosedHead, Start
 from avatar_kit.recon.rays import RayBank, Rays
-from avatar_kit.recon.residuals import Residuals, normal_residuals, outline_residuals
+from avatar_kit.recon.residuals import Residuals, normal_residuals
 from avatar_kit.recon.start import _moved, _small, solve_start
 from avatar_kit.recon.surface import FieldCache
 from avatar_kit.render.renderer import Renderer
@@ -59,54 +57,6 @@ def test_basis_spans_the_latents() -> None:
     prior = load_prior()
     centred = prior.latents - prior.mean_latent
     torch.testing.assert_close(prior.latent_basis @ prior.latent_basis.T, centred.T @ centred / len(centred), atol=1e-5, rtol=1e-3)
-
-
-def _surely_hitting(rays: Rays, prior: HeadPrior, code: torch.Tensor) -> Rays:
-    """Those that hit the head even when it stands, is turned, sized and shaped a little differently: the others come and go."""
-    head = PosedHead(prior, 64, CPU)
-    head.cache = FieldCache(prior.field, prior.mean_latent + prior.latent_basis @ code, 64)  # the mean head's band lacks its hair
-    surely = torch.ones(len(rays), dtype=torch.bool)
-    for column in (0, 1, 2, 3, 4, 5, 6, 7, 12):
-        for step in (-0.02, 0.02):
-            update = torch.zeros(7 + len(code), dtype=torch.float64)
-            update[column] = step
-            head.move(_moved(Start(np.linalg.inv(WORLD_FROM_HEAD), code, 0.0), update))
-            origins, directions, _ = head.rays(rays)
-            surely &= search_grid(head.cache.values, origins, directions, coarse=64, fine=8).hit
-    return rays[surely]
-
-
-@pytest.mark.parametrize("kind", ["outline", "normal"])
-def test_jacobians_against_finite_differences(bank: RayBank, code: torch.Tensor, kind: str) -> None:
-    """Along each pose parameter and some of the code; the median ray, since single rays pass from one surface to another."""
-    prior = load_prior()
-    # closest points come from the cached field, where the true one is not quite least: they slide along turning rays
-    tolerance = 0.3 if kind == "outline" else 0.1
-    facing = _surely_hitting(bank.subject(400), prior, code)
-    heads: dict[float, PosedHead] = {}  # by the sum of the code: few differ
-
-    def residuals(start: Start) -> Residuals:
-        key = float(start.code.sum())
-        if key not in heads:
-            heads[key] = PosedHead(prior, 64, CPU)
-            heads[key].cache = FieldCache(prior.field, prior.mean_latent + prior.latent_basis @ start.code, 64)
-        head = heads[key]
-        head.move(start)
-        if kind == "outline":
-            return outline_residuals(head, bank.outline(300), CONFIG.start, 0.05)
-        return normal_residuals(head, facing, CONFIG.start, CONFIG.rays)
-
-    here = Start(np.linalg.inv(WORLD_FROM_HEAD), code, 0.0)
-    jacobian = residuals(here).jacobian
-    for column in (0, 1, 4, 6, 7, 12):
-        update = torch.zeros(jacobian.shape[1], dtype=torch.float64)
-        update[column] = 3e-4 if column < 7 else 0.01
-        ahead, behind = residuals(_moved(here, update)), residuals(_moved(here, -update))
-        if not len(ahead.values) == len(behind.values) == len(jacobian):
-            pytest.fail("a ray more or less has hit")
-        slope = (ahead.values - behind.values) / (2 * float(update[column]))
-        scale = jacobian[:, column].abs().mean()
-        assert (slope - jacobian[:, column]).abs().median() < tolerance * scale, column
 
 
 @pytest.mark.parametrize("with_normals", [True, False])
