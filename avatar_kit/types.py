@@ -170,6 +170,11 @@ class Photo:
     confidence: Array | None = None
     coordinates: Array | None = None
 
+    @property
+    def has_given_normals(self) -> bool:
+        """Whether it came with normals; those that are predicted have a confidence."""
+        return self.normals is not None and self.confidence is None
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:

@@ -103,6 +103,8 @@ def main() -> None:
         truth = {view: folder.photo(view) for view in folder.view_ids}
 
         def errors(plain: PlainScene, cameras: list[Camera], truth=truth) -> str:
+            if len(cameras) == 1:
+                return "nothing to compare"
             pairs, directions = pose_errors(cameras, [truth[view_of(seen)].camera for seen in plain.understood])
             return f"between views {np.median(pairs):.1f} deg, direction {np.median(directions):.1f} deg (medians)"
 

@@ -103,8 +103,8 @@ def _meshed_as(config: Config, scene: Scene) -> Config:
 
 
 def _given_normals(scene: Scene) -> bool:
-    """Whether some photo came with its normals; those that are predicted have a confidence."""
-    return any(photo.normals is not None and photo.confidence is None for photo in scene.photos)
+    """Whether some photo came with its normals."""
+    return any(photo.has_given_normals for photo in scene.photos)
 
 
 def _faired(mesh: Mesh, views: PhotoViews, fitted: FittedHead, config: Config) -> Mesh:

@@ -165,9 +165,8 @@ def reconstruct(
 
 
 def _origin_of_normals(scene: Scene) -> str:
-    """Those that are predicted have a confidence."""
     there = [photo for photo in scene.photos if photo.normals is not None]
-    origins = {"given" if photo.confidence is None else "predicted" for photo in there}
+    origins = {"given" if photo.has_given_normals else "predicted" for photo in there}
     return " and ".join(sorted(origins)) or "none"
 
 
