@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -104,9 +105,10 @@ def test_every_term_is_least_at_the_truth_and_counts_its_own_error() -> None:
         assert normals_loss(wrong, truth, SMALL)[1][term] > at_truth[term] + 0.01, term
 
 
-def test_what_is_off_the_subject_does_not_count() -> None:
+@pytest.mark.parametrize("side", [slice(0, 4), slice(4, 8)])
+def test_what_is_off_the_subject_does_not_count(side: slice) -> None:
     foreground = torch.zeros(1, 8, 8)
-    foreground[:, :, :4] = 1
+    foreground[:, :, side] = 1
     maps, truth = perfect(foreground)
     normals = torch.where(foreground[:, None] > 0, maps.normals, -maps.normals)
     elsewhere = maps._replace(normals=normals, coordinates=maps.coordinates + (1 - foreground))
@@ -121,6 +123,19 @@ def test_known_values() -> None:
     assert float(neighbour_differences(turned(30), turned(0), ones)) == 0.0  # an offset is no loss of detail
 
 
+def test_faces_weigh_as_much_more_as_they_should() -> None:
+    ones, face = torch.ones(1, 8, 8), torch.zeros(1, 8, 8)
+    face[:, :, :4] = 1
+    maps, truth = perfect(ones)
+    truth = truth._replace(face=face)
+    left = (torch.arange(8) < 4).expand(1, 3, 8, 8)
+    config = replace(SMALL, face_share=3.0)
+    wrong = (maps._replace(normals=torch.where(at, -maps.normals, maps.normals)) for at in (left, ~left))
+    on_face, beside = (normals_loss(each, truth, config)[1] for each in wrong)
+    for term in ("angle", "cosine"):
+        assert on_face[term] == pytest.approx(3.0 * beside[term], rel=0.01)
+
+
 def test_coarse_errors_are_those_that_do_not_cancel_out() -> None:
     size = 32
     truth, half = torch.zeros(1, 3, size, size), torch.zeros(1, size, size)
@@ -131,6 +146,9 @@ def test_coarse_errors_are_those_that_do_not_cancel_out() -> None:
     assert float(coarse_differences(ripples, truth, half)) == pytest.approx(0, abs=1e-3)
     tilted = truth + torch.tensor([0.0, 0.2, 0.0]).reshape(1, 3, 1, 1)
     assert float(coarse_differences(tilted, truth, half)) == pytest.approx(0.2, abs=1e-5)
+    part = half.clone()
+    part[..., 4:] = 0  # of a cell, which has the mean of what is on the subject
+    assert float(coarse_differences(tilted, truth, part)) == pytest.approx(0.2, abs=1e-5)
     tilted[..., size // 2 :] = 5.0  # where nothing has weight
     assert float(coarse_differences(tilted, truth, half)) == pytest.approx(0.2, abs=1e-5)
 

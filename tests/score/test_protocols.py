@@ -48,6 +48,27 @@ def test_metric_measures_an_offset_to_the_digit(truth: Reference) -> None:
     assert score.face_reverse_mm == pytest.approx(2.0, abs=0.02)
 
 
+def test_what_cameras_see_is_told_from_what_they_do_not(truth: Reference) -> None:
+    """A head that is 3 mm too large behind, photographed from before."""
+    behind = truth.mesh.vertices[:, 2] < 0
+    grows = grown(truth.mesh, 3.0).vertices
+    half = Mesh(np.where(behind[:, None], grows, truth.mesh.vertices), truth.mesh.faces)
+    camera = orbit_camera(yaw_deg=0.0, pitch_deg=0.0, distance=2000.0, target=np.zeros(3), focal_px=400.0, size=128)
+    score = metric_score(half, truth, cameras=(camera,))
+    assert score.head_visible_mm < 0.1
+    assert score.head_unseen_mm == pytest.approx(3.0, abs=0.3)
+
+
+def test_ninety_per_cent_of_the_face_is_nearer_than_its_percentile(truth: Reference) -> None:
+    nose = truth.mesh.vertices[truth.landmarks["nose_tip"]]
+    away = np.linalg.norm(truth.mesh.vertices - nose, axis=1)
+    cap = away < np.quantile(away[away < 95], 0.15)  # of the face; they lie 6 mm further out
+    bumpy = Mesh(np.where(cap[:, None], grown(truth.mesh, 6.0).vertices, truth.mesh.vertices), truth.mesh.faces)
+    score = h3ds_score(bumpy, truth)
+    assert score.face_p90_mm > 2.5 * score.face_mm
+    assert score.face_p90_mm < 6.0
+
+
 def test_h3ds_absorbs_a_size_error_and_metric_does_not(truth: Reference) -> None:
     smaller = Mesh(truth.mesh.vertices * 0.95, truth.mesh.faces)
     h3ds = h3ds_score(smaller, truth)
