@@ -11,7 +11,7 @@ import torch
 from avatar_kit.normals.crop import HEAD_SHARE, NECK, WIDE, Crop, crop_from_coordinates, rim_ramp, whole_photo
 from avatar_kit.normals.estimator import Estimator, forward, head_crops
 from avatar_kit.photos.cut import cut_by_colors
-from avatar_kit.photos.standing import is_clear, share_of_head, standing
+from avatar_kit.photos.standing import is_clear, share_of_head, standing, torso_between
 from avatar_kit.types import Array, InputError
 
 _COARSE_PX = 256
@@ -111,13 +111,15 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
     crops = crop, crop.larger(WIDE)
     maps = forward(net, [each.cut(image, net.crop_px) for each in crops], flips=True)
     probabilities = [torch.sigmoid(foreground).numpy() for foreground in maps.foreground]
+    pose = None
     with contextlib.suppress(InputError):  # then all of the foreground is taken for the head's
         pose = standing(maps, 0, crop, (height, width))
         probabilities = [p * share_of_head(maps, row, crops[row], (height, width), pose) for row, p in enumerate(probabilities)]
     near, far = (each.paste(values, height, width) for each, values in zip(crops, probabilities, strict=True))
     inside = crop.paste(rim_ramp(64), height, width)  # the closer look counts fully but for the crop's rim
     probability = inside * near + (1 - inside) * far
-    refined = guided_filter(image, cut_by_colors(image, probability), max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
+    cut = cut_by_colors(image, probability, None if pose is None else torso_between(probability, pose))
+    refined = guided_filter(image, cut, max(2, round(_GUIDE_RADIUS * crop.side)), _GUIDE_EPS)
     mask = refined > 0.5
     _, label = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     middle = crop.paste(np.pad(np.ones((32, 32), np.float32), 16), height, width) > 0.5

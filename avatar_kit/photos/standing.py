@@ -54,8 +54,26 @@ def share_of_head(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...]
     there, depth = camera.project(coordinates.astype(np.float64))
     pixels = camera.pixel_grid()
     off_mm = np.linalg.norm(there - pixels, axis=-1) * np.abs(depth) / camera.intrinsics[0, 0] * MM_PER_UNIT
-    neck = camera.project(np.array([0.0, NECK, 0.0]))[0][1]
-    return 1 / (1 + (off_mm / np.where(pixels[..., 1] < neck, *_OFF_MM)) ** 4)
+    return 1 / (1 + (off_mm / np.where(pixels[..., 1] < _neck(camera), *_OFF_MM)) ** 4)
+
+
+def torso_between(probability: Array, pose: HeadPose) -> Array:
+    """Where the body of an upright photo should be, (H, W) bool: in each row below the neck, from the first to the last pixel that is
+    likely on the subject. Suits, ties and badges that the network takes for what is behind a person lie between.
+
+    Args:
+        probability: of the subject, (H, W), of the whole photo that the pose is of.
+    """
+    height, width = probability.shape
+    likely = probability > 0.5
+    first, last = (np.maximum.accumulate(likely[:, ::way], axis=1)[:, ::way] for way in (1, -1))
+    camera = Camera(assumed_intrinsics(height, width), np.linalg.inv(pose.camera_from_head), width, height)
+    return first & last & (np.arange(height)[:, None] > _neck(camera))
+
+
+def _neck(camera: Camera) -> float:
+    """The row of the neck."""
+    return float(camera.project(np.array([0.0, NECK, 0.0]))[0][1])
 
 
 def _coordinates(maps: NormalMaps, row: int) -> Array:

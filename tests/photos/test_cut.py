@@ -45,6 +45,16 @@ def test_what_is_sure_stays_whatever_its_colour(rng: np.random.Generator) -> Non
     assert (cut_by_colors(image, np.where(subject, 0.97, 0.03))[patch] == 1).all()
 
 
+def test_a_torso_taken_for_what_is_behind_it_goes_where_its_colours_belong(rng: np.random.Generator) -> None:
+    """The middle of the subject is surely none, as the network has it; said to be torso, it is cut out with the rest and what lies
+    beside the subject, said to be torso too, is not."""
+    subject = disc(128, (64, 64), 40)
+    lost, beside = disc(128, (64, 64), 20), disc(128, (64, 118), 8)
+    image, probability = picture(subject, rng), np.where(subject & ~lost, 0.97, 0.03)
+    assert (cut_by_colors(image, probability)[lost] == 0).all()
+    assert ((cut_by_colors(image, probability, lost | beside) > 0.5) != subject).mean() < 0.005
+
+
 @pytest.mark.parametrize("probability", [0.02, 0.98])
 def test_a_picture_of_one_side_alone_is_left_as_it_is(probability: float, rng: np.random.Generator) -> None:
     values = np.full((64, 48), probability)

@@ -8,11 +8,12 @@ import torch
 from sphere_pairs import sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
-from avatar_kit.normals.crop import whole_photo
+from avatar_kit.normals.crop import NECK, whole_photo
 from avatar_kit.normals.network import NormalMaps
+from avatar_kit.normals.pose import HeadPose
 from avatar_kit.normals.ray_frame import assumed_intrinsics
 from avatar_kit.photos.find import find_heads
-from avatar_kit.photos.standing import is_clear, share_of_head, standing
+from avatar_kit.photos.standing import is_clear, share_of_head, standing, torso_between
 from avatar_kit.scene.cameras import orbit_camera
 from avatar_kit.types import Array, Camera, InputError
 
@@ -61,6 +62,17 @@ def test_shoulders_may_be_further_off_than_heads(camera: Camera) -> None:
     body = share_of_head(maps_of(there, pair.foreground), 0, crop, (SIZE, SIZE), far)[pair.foreground]
     assert head.mean() < 0.4
     assert body.mean() > 0.9
+
+
+def test_a_torso_lies_between_what_is_seen_of_it_below_the_neck(camera: Camera) -> None:
+    likely = np.zeros((SIZE, SIZE))
+    likely[60:190, 40], likely[60:170, 150] = 0.9, 0.6  # two arms, one longer; the background's own 0.4 is none
+    likely[60:190, 20] = 0.4
+    neck = camera.project(np.array([0.0, NECK, 0.0]))[0][1]
+    assert 100 < neck < 160
+    expected = np.zeros((SIZE, SIZE), bool)
+    expected[round(neck) : 170, 40:151], expected[170:190, 40] = True, True
+    np.testing.assert_array_equal(torso_between(likely, HeadPose(camera.camera_from_world, 1.0)), expected)
 
 
 def test_a_head_is_clear_and_noise_and_doubt_are_not(camera: Camera, rng: np.random.Generator) -> None:
