@@ -13,6 +13,7 @@ from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.estimator import Estimator
 from avatar_kit.normals.pose import CLEAR_SHARE
 from avatar_kit.normals.storage import load_estimator
+from avatar_kit.photos.bodies import down_to_the_neck
 from avatar_kit.photos.focal import with_focal_lengths
 from avatar_kit.photos.folder import mask_folder, read_plain_photos
 from avatar_kit.photos.together import pose_together
@@ -96,7 +97,7 @@ def scene_from_photos(
         chosen = nearest_to_layout(np.array([[seen.yaw_deg, seen.pitch_deg] for seen in found]), views)
         left_out |= {seen.name: "not needed" for number, seen in enumerate(found) if number not in chosen}
         found = [found[number] for number in chosen]
-    found = [_with_doubts(seen) for seen in _together(found)]
+    found = down_to_the_neck([_with_doubts(seen) for seen in _together(found)], predicted)
     head_from_world = np.diag([1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1 / MM_PER_UNIT, 1.0])
     name = path.resolve().stem if path.is_file() else path.resolve().name
     scene = Scene(tuple(seen.photo for seen in found), tuple(range(len(found))), name, head_from_world)
