@@ -13,6 +13,7 @@ from avatar_kit.types import Array, Mesh
 _SHARPNESS = 4  # power of the weights: the best view wins, its neighbour takes over within some degrees
 _SPREADING = 0.02  # of neighbours' colours against what photos are certain of: little where they are, all there is where they say nothing
 _NO_COLOR = 1e-6  # of a middle grey: for pieces that no photo sees
+_EXPECTED = 0.03  # of what is expected: nothing where photos see, all there is six vertices away from there
 
 
 def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Array, Array]:
@@ -31,7 +32,10 @@ def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Arra
     return colors / np.maximum(total, 1e-12)[:, None], best
 
 
-def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array, Array] | None = None, ease: Array | None = None) -> Array:
+def continued(
+    mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array, Array] | None = None, ease: Array | None = None,
+    expected: Array | None = None,
+) -> Array:  # fmt: skip
     """Colours of a mesh's vertices (V, 3), continued from where they are certain to where they are not: least squares of the differences
     to `colors` (V, 3), weighed by their `certainty` (V,), and of those between neighbours.
 
@@ -39,14 +43,20 @@ def continued(mesh: Mesh, colors: Array, certainty: Array, *, like: tuple[Array,
         like: other colours (V, 3) and their certainty (V,), whose differences between neighbours are wanted where both are certain,
             instead of none (Perez, Gangnet, Blake, "Poisson image editing", SIGGRAPH 2003).
         ease: how easily colours go on at each vertex, (V,) above 0: low along lines that separate things. By default 1.
+        expected: colours (V, 3) to which those that nothing is known of go over; by default they do not, but where a piece is not
+            seen at all: to grey.
     """
     near = neighbours(mesh)
     one, beside = near.nonzero()
     if ease is not None:
         near.data = np.minimum(ease[one], ease[beside])
     apart = sparse.diags(np.asarray(near.sum(1)).ravel()) - near
-    sure = certainty**2 + _NO_COLOR * _SPREADING
-    known = (certainty**2)[:, None] * colors + _NO_COLOR * _SPREADING * 0.5
+    guessed = np.full(len(colors), _NO_COLOR * _SPREADING)
+    if expected is not None:
+        unknown = 1 - certainty if like is None else (1 - certainty) * (1 - like[1])
+        guessed += _EXPECTED * _SPREADING * unknown
+    sure = certainty**2 + guessed
+    known = (certainty**2)[:, None] * colors + guessed[:, None] * (0.5 if expected is None else expected)
     if like is not None:
         other, sure_of_it = like
         weight = near.data * np.minimum(sure_of_it[one], sure_of_it[beside])

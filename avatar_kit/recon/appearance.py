@@ -16,11 +16,10 @@ from avatar_kit.mesh.paint import continued, shown_colors
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.unwrap import unwrap
 from avatar_kit.recon.meshing import HeadMeshes
+from avatar_kit.recon.zones import ease, expected_colors
 from avatar_kit.render.renderer import Renderer, interpolated, vertex_normals
 from avatar_kit.types import Array, Mesh
 
-_NAPE, _BEHIND_EARS, _ABOVE_EARS, _HAIRLINE = -0.33, -0.12, 0.3, 1.2  # y, z, y and a slope in the head frame, of average hairlines
-_HAIRLINE_WIDTH, _ACROSS = 0.1, 0.01  # units to either side over which colours go on less easily, and how easily on the line itself
 _NEIGHBOURS = 4  # vertices of the lighter mesh that a vertex between them takes after
 
 
@@ -41,19 +40,11 @@ def painted(meshes: HeadMeshes, head_from_world: Array, config: TextureConfig, d
     mirror = MirrorImage(views, light, head_from_world) if config.mirror else None
     like = mirror.shown(light.vertices) if mirror else None
     shown = shown_colors(views, light.vertices, vertex_normals(light))
-    ease = _from_hairline(transform_points(head_from_world, light.vertices))
-    light = replace(light, colors=continued(light, *shown, like=like, ease=ease))
+    points = transform_points(head_from_world, light.vertices)
+    light = replace(light, colors=continued(light, *shown, like=like, ease=ease(points), expected=expected_colors(points, *shown)))
     renderer, normals = prepared.result()
     fine = replace(fine, colors=_colors(fine.vertices, normals, light, views))
     return fine, renderer, fine if charts is None else bake(unwrap(light, charts.result()), views, config.size, mirror)
-
-
-def _from_hairline(points: Array) -> Array:
-    """How easily colours go on at `points` (N, 3), head frame: hardly near an average hairline, so that faces and necks do not colour the
-    back of a head; in (0, 1]. Hair grows behind the ears, above the nape, and further forward the higher up."""
-    forward = _BEHIND_EARS + _HAIRLINE * np.maximum(points[:, 1] - _ABOVE_EARS, 0.0) - points[:, 2]
-    within = np.minimum(forward, points[:, 1] - _NAPE)
-    return np.clip(np.square(within / _HAIRLINE_WIDTH), _ACROSS, 1.0)
 
 
 def _colors(points: Array, normals: Array, light: Mesh, views: PhotoViews) -> Array:

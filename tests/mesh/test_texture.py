@@ -15,7 +15,7 @@ from avatar_kit.kernels.mesh_queries import MeshQueries
 from avatar_kit.mesh.bake import bake
 from avatar_kit.mesh.charts import charts
 from avatar_kit.mesh.files import read_mesh, write_mesh
-from avatar_kit.mesh.paint import continued, shown_colors
+from avatar_kit.mesh.paint import _EXPECTED, continued, shown_colors
 from avatar_kit.mesh.photo_views import PhotoViews
 from avatar_kit.mesh.unwrap import simplify, unwrap, without_short_edges
 from avatar_kit.render.renderer import Renderer, vertex_normals
@@ -164,6 +164,22 @@ def test_colours_hardly_go_on_where_that_is_not_easy() -> None:
     assert found[height < 10].max() < 0.06
     assert found[height > 10].min() > 0.94
     np.testing.assert_allclose(found[height == 10], 0.5, atol=0.02)
+
+
+def test_colours_go_over_into_what_is_expected() -> None:
+    """From one certain end, as x" = w (x - e) has it in finite differences: two neighbours a ring up and two down; not where other
+    colours say how they go on."""
+    band = tube(40)
+    height, expected = band.vertices[:, 1], np.array([0.2, 0.6, 0.9])
+    end = (height == 0).astype(float)
+    colors, wanted = np.full((len(height), 3), 0.4), np.broadcast_to(expected, (len(height), 3))
+    found = continued(band, colors, end, expected=wanted)
+    bend = _EXPECTED / 4
+    ratio = 1 + bend - np.sqrt(bend * (2 + bend))
+    np.testing.assert_allclose(found[height < 20], (expected + (0.4 - expected) * ratio ** height[:, None])[height < 20], atol=0.015)
+    assert np.abs(found - expected)[height == 40].max() < 0.02
+    alike = colors, np.ones(len(height))
+    np.testing.assert_allclose(continued(band, colors, end, like=alike, expected=wanted), 0.4, atol=1e-3)
 
 
 def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
