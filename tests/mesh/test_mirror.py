@@ -87,6 +87,15 @@ def test_differences_of_other_colours_are_taken_over_and_their_level_is_not() ->
     np.testing.assert_array_equal(nothing, continued(band, wanted, ends))
 
 
+def test_differences_count_where_both_ends_are_certain() -> None:
+    """A jump of other colours between what is certain of them and what is not stays theirs."""
+    band = tube(20)
+    height = band.vertices[:, 1]
+    other = np.where(height <= 10, 0.0, 5.0)[:, None] * (1.0, 1.0, 1.0)
+    found = continued(band, np.full((len(height), 3), 0.4), (height == 0).astype(float), like=(other, (height <= 10).astype(float)))
+    np.testing.assert_allclose(found, 0.4, atol=0.01)
+
+
 def test_a_texture_shows_the_other_side_where_no_photo_shows_this_one(ball: Mesh) -> None:
     """With waves finer than the vertices of the lighter mesh are apart."""
     views = photographed(ball, camera_at(55, 512), 60.0)

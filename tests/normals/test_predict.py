@@ -13,7 +13,8 @@ from sphere_pairs import BallNet, sphere_pair
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import HEAD_SHARE, WIDE, Crop, crop_from_coordinates, crop_from_mask, whole_photo
-from avatar_kit.normals.estimator import mirrored
+from avatar_kit.normals.estimator import forward, mirrored
+from avatar_kit.normals.network import NormalMaps
 from avatar_kit.normals.pose import head_pose
 from avatar_kit.normals.predict import predict_normals, predict_photos, predict_scene
 from avatar_kit.normals.prediction import Prediction, check_frame, joined, preview
@@ -314,3 +315,41 @@ def test_two_looks_that_disagree_go_over_into_each_other() -> None:
     assert np.abs(np.diff(tilt[8:88, 45])).max() < 9
     np.testing.assert_allclose(both.coordinates[[48, 82], 45, 0], [-half, half], atol=1e-3)
     np.testing.assert_allclose(both.confidence[[48, 82], 45], [1.0, 0.5], atol=1e-3)
+
+
+def test_what_a_look_says_off_its_subject_does_not_count() -> None:
+    """The closer look has no subject and random normals there; along its rim the wider one's mask still holds, and its normals alone."""
+    crop, ones = Crop(16, 16, 64), np.ones((96, 96), np.float32)
+    sideways, facing = np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, -1.0])
+    near = Prediction(ones[..., None] * sideways, 0 * ones, ones[..., None] * sideways, ones, crop)
+    far = Prediction(ones[..., None] * facing, ones, ones[..., None] * facing, ones, crop)
+    both = joined(near, far)
+    rim = both.mask & (crop.paste(np.ones((64, 64), np.float32), 96, 96) > 0)
+    assert rim.any()
+    assert not both.mask[48, 48]
+    np.testing.assert_allclose(both.normals[rim], np.broadcast_to(facing, (rim.sum(), 3)), atol=1e-6)
+    np.testing.assert_allclose(both.coordinates[rim], np.broadcast_to(facing, (rim.sum(), 3)), atol=1e-6)
+    np.testing.assert_allclose(both.confidence[rim], 0.5, atol=1e-6)
+
+
+class Leaning(torch.nn.Module):
+    """Sees every picture's surface leaning by an angle to the right, mirrored or not."""
+
+    def __init__(self, degrees: float, concentration: float) -> None:
+        super().__init__()
+        self.lean, self.log_concentration = np.radians(degrees), np.log(concentration)
+
+    def forward(self, image: torch.Tensor) -> NormalMaps:
+        one = torch.ones_like(image[:, :1])
+        normals = torch.cat([np.sin(self.lean) * one, 0 * one, -np.cos(self.lean) * one], dim=1)
+        return NormalMaps(normals, one[:, 0], normals, self.log_concentration * one[:, 0])
+
+
+@pytest.mark.parametrize("degrees", [0.0, 15.0])
+def test_disagreement_with_the_mirror_image_costs_confidence(degrees: float) -> None:
+    """The expected error, 2 over the concentration, and half the angle between the two looks add up as independent errors do."""
+    crop, net = np.zeros((32, 32, 3), np.float32), Leaning(degrees, 10.0)
+    alone, both = forward(net, [crop], flips=False), forward(net, [crop], flips=True)
+    assert alone.normals[0, 0, 0, 0] == pytest.approx(np.sin(np.radians(degrees)))
+    np.testing.assert_allclose(both.normals[0, :, 0, 0], (0, 0, -1), atol=1e-6)
+    np.testing.assert_allclose(both.log_concentration.numpy(), np.log(2 / np.hypot(2 / 10, np.radians(degrees))), atol=1e-3)

@@ -85,6 +85,27 @@ def test_zoom_keeps_the_normals_of_the_middle() -> None:
     assert float(angle(near.normals, whole.normals)[0, 31, 31]) < 0.05
 
 
+def test_a_shift_takes_what_the_zoom_leaves() -> None:
+    """Twice as close and moved as far right and up as there is room: the upper right quarter."""
+    down, right = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
+    ramps = torch.stack([right, down, right + down])[None] / 128
+    batch = ball()._replace(image=ramps)
+    inner = slice(2, 62)  # beyond half a pixel from the edge it repeats
+    found = move(batch, torch.zeros(1), torch.full((1,), 2.0), torch.tensor([[1.0, -1.0]])).image[0, :2, inner, inner]
+    assert torch.allclose(found, torch.stack([32 + right / 2, down / 2])[:, inner, inner] / 128, atol=1e-5)
+
+
+def test_moved_coordinates_are_of_the_subject_alone() -> None:
+    """Along the outline pixels are mixed with what is behind it, which has none; and no pixel off the subject is a face."""
+    batch = ball()
+    batch = batch._replace(coordinates=torch.full_like(batch.coordinates, 0.3) * batch.foreground, face=batch.foreground)
+    near = move(batch, torch.tensor([0.2]), torch.tensor([1.3]), torch.tensor([[0.5, 0.5]]))
+    on = near.foreground[0] > 0.5
+    assert torch.allclose(near.coordinates[0][:, on], torch.tensor(0.3), atol=1e-5)
+    assert (near.coordinates[0][:, ~on] == 0).all()
+    assert torch.equal(near.face, near.foreground)
+
+
 def test_more_light_is_a_gain_by_the_cosine_to_it_on_the_subject_alone() -> None:
     batch = ball()._replace(image=torch.full((1, 3, 64, 64), 0.02))  # dark, so that nothing is cut off
     lit = relight(batch, torch.tensor([True]), torch.Generator().manual_seed(3))
@@ -227,6 +248,30 @@ def test_learns_a_ball_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole.train(workers=0)
     assert whole.steps == list(TINY.steps)
     assert validate(whole.average, held_out)["degrees"] < before - 5.0  # 41 degrees before: a flat surface is no better
+
+
+def test_an_encoder_with_no_rate_of_its_own_stays_as_it_came(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    held = NormalsTrainer(NET, dataclasses.replace(TINY, encoder_rate=0.0), SphereRequest(), work=tmp_path, seed=0)
+    before = {name: value.clone() for name, value in held.net.named_parameters()}
+    held.train(workers=0, max_steps=3)
+    moved = {".encoder." in name for name, value in held.net.named_parameters() if not torch.equal(value, before[name])}
+    assert any(".encoder." in name for name in before)
+    assert moved == {False}
+
+
+def test_a_pair_that_is_no_number_costs_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trainer(tmp_path)
+    first.train(workers=0, max_steps=2)
+    before = {name: value.clone() for name, value in first.net.named_parameters()}
+
+    def broken(batch: Targets, generator: torch.Generator) -> Targets:
+        return batch._replace(normals=batch.normals * torch.nan)
+
+    monkeypatch.setattr("avatar_kit.normals.train.augment", broken)
+    first.train(workers=0, max_steps=1)
+    assert all(torch.equal(value, before[name]) for name, value in first.net.named_parameters())
+    assert first.step == 3
 
 
 @pytest.mark.cuda

@@ -68,6 +68,29 @@ def test_true_distances_have_no_loss_and_wrong_ones_do(balls: SampleFolder, tiny
     assert wrong.item() > 0.005
 
 
+def test_distances_far_away_count_less(tiny_config: Config) -> None:
+    """By 1 + d / 6 mm; "near" is the mean within these 6 mm."""
+    from mesh.test_mesh import Ball
+
+    field = Ball(0.5)
+    field.condition = lambda latents: Condition(latents)  # type: ignore[method-assign]
+
+    def term(distance: float) -> dict[str, float]:
+        space = torch.tensor([[[0.5 + distance, 0.0, 0.0, distance + 0.01]]])  # 2 mm off
+        batch = Batch(torch.zeros(1, 1), torch.tensor([[[0.5, 0, 0, 1.0, 0, 0]]]), space)
+        return {name: value.item() for name, value in prior_loss(field, batch, tiny_config.prior)[1].items()}
+
+    assert term(-0.01)["space"] == pytest.approx(0.01, rel=1e-4)
+    assert term(0.29)["space"] == pytest.approx(0.01 / 11, rel=1e-4)
+    assert term(-0.31)["space"] == pytest.approx(0.01 / 11, rel=1e-4)
+    assert [term(distance)["near"] > 0 for distance in (0.015, -0.035, 0.025, -0.045)] == [True, True, False, False]
+
+
+def test_the_papers_rate_is_halved_in_steps(balls: SampleFolder, tiny_config: Config) -> None:
+    halved = PriorTrainer(balls, override(tiny_config, ["prior.decay_epochs=50", "prior.learning_rate=1e-4"]), seed=0)
+    assert [halved.learning_rate(epoch) for epoch in (0.0, 49.9, 50.0, 99.9, 100.0)] == [1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5]
+
+
 def test_training_learns_the_balls_and_survives_a_stop(balls: SampleFolder, tiny_config: Config, tmp_path: Path) -> None:
     whole = PriorTrainer(balls, tiny_config, seed=0)
     start = surface_error_mm(whole.field, whole.latents.data, balls, list(range(12)))
