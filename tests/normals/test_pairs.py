@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
@@ -15,16 +16,17 @@ from reference import raster_twin
 from avatar_kit.backends import why_not
 from avatar_kit.conventions import CANONICAL_LANDMARKS
 from avatar_kit.normals.lens import crop_camera, draw_pose
+from avatar_kit.normals.light import _shine
 from avatar_kit.normals.materials import Wardrobe
 from avatar_kit.normals.noise import Noise
 from avatar_kit.normals.pairs import PAIRS_PER_HEAD, PairStream, pair_sheet
 from avatar_kit.normals.shards import write_shards
-from avatar_kit.normals.subject import Subject
-from avatar_kit.normals.surface import bumped
+from avatar_kit.normals.subject import Seen, Subject
+from avatar_kit.normals.surface import Surface, bumped
 from avatar_kit.render.rasterize import Rasterizer
 from avatar_kit.render.renderer import Renderer
 from avatar_kit.scene.cameras import orbit_camera
-from avatar_kit.types import Head, Mesh
+from avatar_kit.types import Array, Head, Mesh
 
 RADIUS = 0.62
 SIZE = 64
@@ -167,6 +169,30 @@ def test_a_relief_tilts_normals_by_the_arctangent_of_its_slope():
     np.testing.assert_allclose(tilted[0], np.array([-0.5, 0.0, 1.0]) / np.sqrt(1.25), atol=1e-6)
 
 
+def test_labels_show_the_coarser_relief_and_not_the_finer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def labels(**slopes: float) -> Array:
+        def surface(self: Wardrobe, seen: Seen) -> Surface:
+            blank = Surface.blank(len(seen.pixel))
+            return dataclasses.replace(blank, **{name: np.full_like(blank.bump, slope) * (0, 1, 0) for name, slope in slopes.items()})
+
+        monkeypatch.setattr(Wardrobe, "surface", surface)
+        pair = stream(without=("occluders",)).pair(0)
+        return (pair.normals @ pair.camera.world_from_camera[:3, :3].T)[pair.foreground]
+
+    plain = labels()
+    np.testing.assert_array_equal(labels(bump=0.3), plain)
+    upright = np.abs(plain[:, 1]) < 0.2  # there a slope of 0.3 upwards tilts by nearly its arctangent, downwards
+    turned = np.degrees(np.arcsin(plain[:, 1]) - np.arcsin(labels(relief=0.3)[:, 1]))[upright]
+    assert np.median(turned) == pytest.approx(np.degrees(np.arctan(0.3)), abs=1.5)
+
+
+def test_a_shirt_that_is_painted_on_is_no_face(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wardrobe, "shirt", lambda self, points: points[:, 1] < 0)
+    face = [pair.coordinates[pair.face][:, 1] for pair in map(stream(without=("occluders",)).pair, range(2))]
+    assert all(len(height) > 20 for height in face)
+    assert min(height.min() for height in face) > -0.02
+
+
 def test_noise_has_unit_deviation_its_own_gradient_and_a_period():
     rng = np.random.default_rng(0)
     noise = Noise(rng)
@@ -243,3 +269,23 @@ def test_shards_hold_the_pairs_and_tell_how_to_read_them(tmp_path):
 
 def test_a_sheet_shows_three_pictures_a_pair():
     assert pair_sheet([stream().pair(0)], per_row=1).size == (3 * SIZE, SIZE)
+
+
+@pytest.mark.parametrize("roughness", [0.4, 0.7, 1.0])
+def test_a_highlight_is_as_bright_and_as_wide_as_its_roughness_says(roughness: float) -> None:
+    """GGX with its width alpha = roughness^2: 1 / (pi alpha^2) at its middle, a quarter of that where tan^2 is alpha^2 and cos^4 is left
+    out; over all half vectors the projected area of its facets is 1."""
+    surface = dataclasses.replace(Surface.blank(1), roughness=np.full(1, roughness))
+    up, alpha2 = np.array([[0.0, 0.0, 1.0]]), roughness**4
+
+    def lobe(angle: float) -> float:
+        """Facets a solid angle, from a highlight seen and lit along the same half vector."""
+        half = np.array([[np.sin(angle), 0.0, np.cos(angle)]])
+        return float(_shine(up, half, half, surface)[0] * 4 * (roughness + 0.5) / np.pi)
+
+    assert lobe(0.0) == pytest.approx(1 / (np.pi * alpha2))
+    wide = np.arctan(np.sqrt(alpha2))
+    assert lobe(wide) == pytest.approx(lobe(0.0) / (4 * np.cos(wide) ** 4))
+    angles = (np.arange(2000) + 0.5) / 2000 * np.pi / 2
+    area = sum(lobe(angle) * np.cos(angle) * np.sin(angle) for angle in angles) * 2 * np.pi * (np.pi / 2 / 2000)
+    assert area == pytest.approx(1.0, rel=1e-3)

@@ -91,6 +91,20 @@ def seen_above(rays: Rays) -> torch.Tensor:
     return rays.inside & (height_of(rays) > RADIUS + 0.06) & (height_of(rays) < TOP[1] + TOP_RADIUS - 0.02)
 
 
+def test_what_goes_on_below_the_box_is_no_plinth() -> None:
+    """Photos from above show a body beneath the box's last rows; their rays come down through the box before it."""
+    photos = []
+    for yaw in (0.0, 10.0, 20.0, 30.0):
+        camera = orbit_camera(yaw_deg=yaw, pitch_deg=30, distance=DISTANCE, target=np.zeros(3), focal_px=FOCAL, size=SIZE)
+        pixel, depth = camera.project(np.zeros(3))
+        below = camera.pixel_grid() - pixel
+        mask = np.linalg.norm(below, axis=-1) * depth / FOCAL < RADIUS
+        foot = -below[..., 1] * depth / FOCAL * np.cos(np.radians(30))  # y where a ray is nearest to the head's middle
+        assert foot.min() < -0.9
+        photos.append(Photo(np.zeros((SIZE, SIZE, 3), np.float32), mask | (foot < -0.87), camera))
+    assert found_beside(*photos) is None
+
+
 def test_the_fit_draws_no_rays_onto_it(around: tuple[Photo, ...], generator: torch.Generator) -> None:
     found = found_beside(*around)
     assert found is not None
