@@ -27,7 +27,7 @@ _PX = 160  # longer side of a photo: its pixels are smaller than a cell
 _SAMPLES = 64, 8  # along the photos' rays, coarse and fine
 _LOWEST = -0.85  # y, units: below are bodies that go on where the box ends, and rays that pass the head there pass beneath it
 _FEWEST = 4  # photos: of fewer, hulls are mostly what stands where nobody looks
-_PHOTOS = 2  # that must look past the head at a part: one alone does not say how far away it is
+_APART_DEG = 30.0  # between two photos that look past the head at a part: along their view they do not say how far away it is
 _JOINT = 3  # cells that it reaches into the head, so that both are one piece
 _JOINT_NEAR = 0.02  # units: what is so near the head belongs to the joint
 _SMOOTH = 1.0  # cells: of a Gaussian, since a hull ends in edges
@@ -45,14 +45,18 @@ def beside_head(sdf: Tensor, scene: Scene, seen_with: Sequence[Array], config: B
         return None
     axis = np.linspace(BOX_MIN, BOX_MAX, len(sdf))
     index = np.stack(np.nonzero((sdf > 0.5 * config.far).cpu().numpy() & (axis > _LOWEST)[:, None]), axis=1)
-    possible, missed = np.ones(len(index), bool), np.zeros(len(index), int)
+    possible, missed, views = np.ones(len(index), bool), [], []
     for photo, head_from_world in zip(scene.photos, seen_with, strict=True):
         if photo.mask.any():
             may_be, must_be = _said_by(shrink(photo, _PX), head_from_world, sdf, axis[index], config.far)
             possible &= may_be
-            missed += must_be
+            missed.append(must_be)
+            axis_of_view = head_from_world[:3, :3] @ photo.camera.world_from_camera[:3, 2]
+            views.append(axis_of_view / np.linalg.norm(axis_of_view))
+    apart = np.abs(np.stack(views) @ np.stack(views).T) < np.cos(np.radians(_APART_DEG))  # from the other side they see the same
+    crossed = ((apart.astype(int) @ np.stack(missed) > 0) & np.stack(missed)).any(0)
     beside = np.zeros(sdf.shape, bool)
-    beside[tuple(index[possible & (missed >= _PHOTOS)].T)] = True
+    beside[tuple(index[possible & crossed].T)] = True
     pieces = np.zeros(beside.shape, np.int32)
     ndimage.label(beside, output=pieces)
     furthest = ndimage.maximum(sdf.cpu().numpy(), pieces, np.arange(pieces.max() + 1))
