@@ -131,11 +131,11 @@ def subject_mask(image: Array, net: Estimator, crop: Crop) -> Array:
 
 
 def without_holes(mask: Array) -> Array:
-    """The mask (H, W) bool with all that it surrounds."""
+    """The mask (H, W) bool with all that it surrounds, the picture's lower border with it: bodies go on there."""
     count, found = cv2.connectedComponents((~mask).astype(np.uint8), connectivity=4)
     label = np.asarray(found, np.int64)
     outside = np.zeros(count, bool)
-    for border in (label[0], label[-1], label[:, 0], label[:, -1]):
+    for border in (label[0], label[:, 0], label[:, -1]):
         outside[border] = True
     outside[0] = False  # the mask itself
     return ~outside[label]

@@ -12,7 +12,7 @@ _COLLAR, _COLLAR_SLOPE, _NECK = -0.55, 0.5, 0.3  # y of an average collar at z =
 _WIDTH, _ACROSS = 0.1, 0.01  # units to either side of a border over which colours go on less easily, and how easily on the border itself
 _CHIN, _INSIDE = -0.4, 0.06  # y from which skin, and units within a border from which hair and clothes, are no mistake
 _CERTAIN = 0.1  # of what is shown, from which it counts for what a zone looks like
-_FEWEST = 20  # of points that do
+_FEWEST = 8  # of points that do
 
 
 def _within_hair(points: Array) -> Array:
@@ -33,7 +33,7 @@ def ease(points: Array) -> Array:
 
 
 def expected_colors(points: Array, colors: Array, certainty: Array) -> Array:
-    """The colour of each point's zone, (N, 3): the median of what is certain there; where next to nothing is, of all that is.
+    """The colour of each point's zone, (N, 3): the median of what is certain there; where next to nothing is, of all that is above the collar.
 
     Args:
         points: (N, 3), head frame.
@@ -41,7 +41,8 @@ def expected_colors(points: Array, colors: Array, certainty: Array) -> Array:
     """
     hair, collar = _within_hair(points), _above_collar(points)
     sure = certainty > _CERTAIN
-    expected = np.broadcast_to(np.median(colors[sure], axis=0) if sure.any() else 0.5, colors.shape).copy()
+    head = sure & (collar >= 0)
+    expected = np.broadcast_to(np.median(colors[head], axis=0) if head.any() else 0.5, colors.shape).copy()
     for zone, inside in (
         ((hair <= 0) & (collar >= 0), points[:, 1] > _CHIN),  # skin
         ((hair > 0) & (collar >= 0), hair > _INSIDE),

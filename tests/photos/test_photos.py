@@ -281,19 +281,22 @@ def test_a_guided_filter_brings_an_edge_to_the_photos(rng: np.random.Generator) 
     np.testing.assert_allclose(flat, 0.3, atol=1e-5)
 
 
-def test_holes_are_filled_and_bays_are_not() -> None:
+def test_holes_are_filled_and_bays_are_not_but_below() -> None:
     mask = np.zeros((9, 12), bool)
-    mask[1:8, 1:11] = True
+    mask[1:9, 1:11] = True
     mask[3:5, 3:5] = False  # a hole
-    mask[4:9, 8] = False  # a bay
+    mask[5, 8:] = False  # a bay
+    mask[7:9, 4:6] = False  # what a body that goes on below the picture surrounds
     filled = without_holes(mask)
     assert filled[3:5, 3:5].all()
-    assert not filled[4:9, 8].any()
+    assert not filled[5, 8:].any()
+    assert filled[7:9, 4:6].all()
     assert not filled[0].any()
     rng = np.random.default_rng(1)
     for _ in range(20):
         mask = rng.random((30, 40)) < 0.6
-        np.testing.assert_array_equal(without_holes(mask), binary_fill_holes(mask))
+        closed = np.concatenate([mask, np.ones((1, 40), bool)])
+        np.testing.assert_array_equal(without_holes(mask), binary_fill_holes(np.pad(closed, ((0, 0), (1, 1))))[:-1, 1:-1])
 
 
 def test_the_sheet_shows_every_photo_and_the_json_every_estimate(plain: PlainScene) -> None:
