@@ -8,9 +8,10 @@ from scipy.sparse.linalg import splu
 
 from avatar_kit.mesh.photo_views import PhotoViews, sample
 from avatar_kit.mesh.topology import neighbours
-from avatar_kit.types import Array, Mesh
+from avatar_kit.types import Array, Camera, Mesh
 
-_SHARPNESS = 4  # power of the weights: the best view wins, its neighbour takes over within some degrees
+_SHARPNESS = 8  # power of the weights: the best view wins, its neighbour takes over within some degrees
+_AFTER = 1.25  # by how much better another photo must show a point than the one before it: two of one side would mix two expressions
 _SPREADING = 0.02  # of neighbours' colours against what photos are certain of: little where they are, all there is where they say nothing
 _NO_COLOR = 1e-6  # of a middle grey: for pieces that no photo sees
 _EXPECTED = 0.03  # of what is expected: nothing where photos see, all there is six vertices away from there
@@ -19,17 +20,30 @@ _EXPECTED = 0.03  # of what is expected: nothing where photos see, all there is 
 def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Array, Array]:
     """What photos say of a surface's `points` with unit `normals`, (N, 3), world frame.
 
+    Where several show a point, the one that shows it in most detail counts, those before others in `views` first: photos of other days
+    or expressions do not mix.
+
     Returns:
         sRGB (N, 3), and how certain the best photo is of it, (N,) in [0, 1]; at 0 the colour says nothing.
     """
-    total, best, colors = np.zeros(len(points)), np.zeros(len(points)), np.zeros((len(points), 3))
-    for photo, pixels, weight in views.shown(points, normals):
-        best = np.maximum(best, weight)
+    total, best, colors, certainty = np.zeros(len(points)), np.zeros(len(points)), np.zeros((len(points), 3)), np.zeros(len(points))
+    for place, (photo, pixels, weight) in enumerate(views.shown(points, normals)):
+        certainty = np.maximum(certainty, weight)
         on = np.flatnonzero(weight)
-        sharp = weight[on] ** _SHARPNESS
-        total[on] += sharp
-        colors[on] += sharp[:, None] * sample(photo.image, pixels[on])
-    return colors / np.maximum(total, 1e-12)[:, None], best
+        quality = weight[on] * _detail(photo.camera, points[on], normals[on]) / _AFTER**place
+        most = np.maximum(best[on], quality)
+        kept, sharp = (best[on] / most) ** _SHARPNESS, (quality / most) ** _SHARPNESS
+        total[on] = kept * total[on] + sharp
+        colors[on] = kept[:, None] * colors[on] + sharp[:, None] * sample(photo.image, pixels[on])
+        best[on] = most
+    return colors / np.maximum(total, 1e-12)[:, None], certainty
+
+
+def _detail(camera: Camera, points: Array, normals: Array) -> Array:
+    """Pixels that a camera spends on a unit of the surface at `points` with unit `normals`, (N, 3), along its slope, (N,)."""
+    towards = camera.centre - points
+    away = np.linalg.norm(towards, axis=1)
+    return np.einsum("nc,nc->n", normals, towards) / away * camera.intrinsics[0, 0] / away
 
 
 def continued(

@@ -38,7 +38,7 @@ class _View:
 
 
 class PhotoViews:
-    """Of a scene's photos, those that see something of a surface.
+    """Of a scene's photos, those that see something of a surface, those that see more of it first.
 
     Args:
         surface: what hides things from the cameras, in the photos' world frame; what is asked for later may lie a little off it.
@@ -49,7 +49,7 @@ class PhotoViews:
 
     def __init__(self, photos: tuple[Photo, ...], surface: Renderer) -> None:
         views = (_view(photo, surface.depth(photo.camera)) for photo in photos)
-        self._views = [view for view in views if view is not None]
+        self._views = sorted((view for view in views if view is not None), key=lambda view: -float(view.trust.sum()))
         self.with_normals = sum(view.photo.normals is not None for view in self._views)
 
     def see(self, points: Array) -> Array:

@@ -33,7 +33,8 @@ def ease(points: Array) -> Array:
 
 
 def expected_colors(points: Array, colors: Array, certainty: Array) -> Array:
-    """The colour of each point's zone, (N, 3): the median of what is certain there; where next to nothing is, of all that is above the collar.
+    """The colour of each point's zone, (N, 3): the median of what is certain there; where next to nothing is, of all that is above the
+    collar.
 
     Args:
         points: (N, 3), head frame.

@@ -194,6 +194,42 @@ def test_paint_knows_what_photos_show_and_how_well(ball: Mesh) -> None:
     assert (certainty[cosine < 0.1] == 0).all()
 
 
+def white_and_black(ball: Mesh, *cameras: Camera) -> tuple[Array, Array, Array]:
+    """What photos of a ball show of it, where the first is white and the others are black: (V,), how certain it is, and outwards."""
+    photos = []
+    for camera in cameras:
+        seen = Renderer(ball).render(camera)
+        photos.append(Photo(np.full((*seen.mask.shape, 3), 0.0 if photos else 1.0, np.float32), seen.mask, camera))
+    outward = ball.vertices / 0.5
+    colors, certainty = shown_colors(PhotoViews(tuple(photos), Renderer(ball)), ball.vertices, outward)
+    return colors[:, 0], certainty, outward
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_photos_do_not_mix(ball: Mesh, order: int) -> None:
+    """Of two the one with more pixels is shown, whichever comes first; and what the other sees alone."""
+    fine, coarse = camera_at(0), camera_at(30, 128)
+    shown, certainty, outward = white_and_black(ball, *(fine, coarse)[::order])
+    shown = shown if order == 1 else 1 - shown
+    straight = outward @ fine.centre / 3.0
+    assert shown[straight > 0.85].min() > 0.95
+    alone = (certainty > 0) & (straight < 0.1)
+    assert alone.sum() > 20
+    assert shown[alone].max() < 1e-6
+
+
+def test_each_side_is_shown_by_the_photo_before_it(ball: Mesh) -> None:
+    """Two like photos 60 degrees apart: where one looks more than 1.25 times as straight at the ball it takes over, within some degrees."""
+    left, right = camera_at(-30), camera_at(30)
+    shown, certainty, outward = white_and_black(ball, left, right)
+    straight = np.log((outward @ left.centre).clip(1e-3) / (outward @ right.centre).clip(1e-3))
+    seen = certainty == 1
+    assert shown[seen & (straight > np.log(1.25) + 0.3)].min() > 0.9
+    assert shown[seen & (straight < -np.log(1.25) - 0.3)].max() < 0.1
+    middle = shown[seen & (np.abs(straight) < 0.05)]
+    assert max(np.median(middle), 1 - np.median(middle)) == pytest.approx(1 / (1 + 1.25**-8), abs=0.03)
+
+
 def test_texture_needs_uv_and_colours(ball: Mesh) -> None:
     with pytest.raises(ValueError, match="unwrap"):
         bake(ball, PhotoViews((), Renderer(ball)), 64)
