@@ -13,6 +13,7 @@ import numpy as np
 
 from avatar_kit.conventions import MM_PER_UNIT
 from avatar_kit.normals.crop import NECK
+from avatar_kit.photos.standing import neck_row
 from avatar_kit.photos.understand import Understood
 from avatar_kit.types import Array, Photo
 
@@ -33,8 +34,8 @@ def down_to_the_neck(found: Sequence[Understood], names: Collection[str]) -> lis
         return list(found)
     out = []
     for seen, share in zip(found, shares, strict=True):
-        if share is not None and share < _LOST and seen.name in names:
-            neck = seen.photo.camera.project(np.array([0.0, NECK * MM_PER_UNIT, 0.0]))[0][1]
+        neck = neck_row(seen.photo.camera, unit=MM_PER_UNIT)
+        if share is not None and share < _LOST and seen.name in names and neck < len(seen.photo.mask):
             seen = replace(seen, photo=_upper_rows(seen.photo, int(neck)), notes=[*seen.notes, NOTE])
         out.append(seen)
     return out

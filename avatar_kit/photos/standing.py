@@ -54,7 +54,7 @@ def share_of_head(maps: NormalMaps, row: int, crop: Crop, shape: tuple[int, ...]
     there, depth = camera.project(coordinates.astype(np.float64))
     pixels = camera.pixel_grid()
     off_mm = np.linalg.norm(there - pixels, axis=-1) * np.abs(depth) / camera.intrinsics[0, 0] * MM_PER_UNIT
-    return 1 / (1 + (off_mm / np.where(pixels[..., 1] < _neck(camera), *_OFF_MM)) ** 4)
+    return 1 / (1 + (off_mm / np.where(pixels[..., 1] < neck_row(camera), *_OFF_MM)) ** 4)
 
 
 def torso_between(probability: Array, pose: HeadPose) -> Array:
@@ -68,12 +68,17 @@ def torso_between(probability: Array, pose: HeadPose) -> Array:
     likely = probability > 0.5
     first, last = (np.maximum.accumulate(likely[:, ::way], axis=1)[:, ::way] for way in (1, -1))
     camera = Camera(assumed_intrinsics(height, width), np.linalg.inv(pose.camera_from_head), width, height)
-    return first & last & (np.arange(height)[:, None] > _neck(camera))
+    return first & last & (np.arange(height)[:, None] > neck_row(camera))
 
 
-def _neck(camera: Camera) -> float:
-    """The row of the neck."""
-    return float(camera.project(np.array([0.0, NECK, 0.0]))[0][1])
+def neck_row(camera: Camera, *, unit: float = 1.0) -> float:
+    """The row (px) of the neck of a head whose frame is the camera's world; below all rows if the photo is upside down.
+
+    Args:
+        unit: of the head frame, in the camera's world.
+    """
+    centre, neck = (float(camera.project(np.array([0.0, y * unit, 0.0]))[0][1]) for y in (0.0, NECK))
+    return neck if neck > centre else np.inf
 
 
 def _coordinates(maps: NormalMaps, row: int) -> Array:

@@ -48,6 +48,14 @@ def test_a_lost_body_is_left_out_with_all_maps(yaw: float) -> None:
     np.testing.assert_array_equal(cut.photo.camera.intrinsics, lost.photo.camera.intrinsics)
 
 
+def test_a_photo_that_is_upside_down_stays() -> None:
+    whole, lost = seen("whole", body=True), seen("lost", body=False)
+    turned = lost.photo.camera.world_from_camera @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    camera = dataclasses.replace(lost.photo.camera, world_from_camera=turned)
+    over = dataclasses.replace(lost, photo=dataclasses.replace(lost.photo, mask=np.zeros((SIZE, SIZE), bool), camera=camera))
+    assert down_to_the_neck([whole, over], ["whole", "lost"])[1] is over
+
+
 def half_a_body(mask: Array) -> Array:
     """With three fifths of the body's width: busts."""
     return mask & (np.arange(SIZE) < 64)

@@ -73,6 +73,8 @@ def test_a_torso_lies_between_what_is_seen_of_it_below_the_neck(camera: Camera) 
     expected = np.zeros((SIZE, SIZE), bool)
     expected[round(neck) : 170, 40:151], expected[170:190, 40] = True, True
     np.testing.assert_array_equal(torso_between(likely, HeadPose(camera.camera_from_world, 1.0)), expected)
+    upside_down = np.diag([-1.0, -1.0, 1.0, 1.0]) @ camera.camera_from_world
+    assert not torso_between(likely, HeadPose(upside_down, 1.0)).any()
 
 
 def test_a_head_is_clear_and_noise_and_doubt_are_not(camera: Camera, rng: np.random.Generator) -> None:
