@@ -23,6 +23,7 @@ STYLES = ("none", "cropped", "short", "long", "tied", "receding")
 _COARSE, _FINE = 49, 97  # nodes per axis: distances are measured every 8 mm, surfaces made every 4 mm
 HAIRLINE_AZIMUTH_DEG = np.array([0.0, 35, 60, 78, 92, 112, 124, 150, 180])
 HAIRLINE_HEIGHT = np.array([0.56, 0.52, 0.36, 0.20, 0.24, 0.22, -0.02, -0.24, -0.30])
+AVERAGE_CROWN = 0.777  # y of the top of a head that has this hairline, units
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,7 @@ def _locks(grid: HeadGrid, rng: np.random.Generator, amplitude: float) -> Array:
 
 def _cap(grid: HeadGrid, rng: np.random.Generator, style: str) -> Array:
     """Hair that follows the skull inside the hairline."""
-    height = HAIRLINE_HEIGHT + rng.normal(0, 0.02, HAIRLINE_HEIGHT.size) + (grid.crown - 0.777) * 0.6
+    height = HAIRLINE_HEIGHT + rng.normal(0, 0.02, HAIRLINE_HEIGHT.size) + (grid.crown - AVERAGE_CROWN) * 0.6
     height[0] += rng.uniform(-0.12, 0.05)
     if style == "receding":
         height[:3] = grid.crown - rng.uniform(0.0, 0.12) + np.array([rng.uniform(-0.15, 0.03), 0.06, -0.1])

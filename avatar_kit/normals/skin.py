@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from avatar_kit.heads.hair import HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT, smooth_step
+from avatar_kit.heads.hair import AVERAGE_CROWN, HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT, smooth_step
 from avatar_kit.normals.noise import Noise
 from avatar_kit.normals.surface import linear
 from avatar_kit.types import Array
@@ -48,7 +48,7 @@ class Face:
 def above_hairline(points: Array, crown: float) -> Array:
     """How far (N,) `points` lie above where hair grows from, in units; negative on the face and neck."""
     azimuth = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - 0.02))
-    return points[:, 1] - np.interp(azimuth, HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT + (crown - 0.777) * 0.6)
+    return points[:, 1] - np.interp(azimuth, HAIRLINE_AZIMUTH_DEG, HAIRLINE_HEIGHT + (crown - AVERAGE_CROWN) * 0.6)
 
 
 def _brows(p: Array, face: Face, noise: Array, look: dict[str, Any]) -> Array:

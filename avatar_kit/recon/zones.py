@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from avatar_kit.heads.hair import AVERAGE_CROWN
 from avatar_kit.normals.skin import above_hairline
 from avatar_kit.types import Array
 
-_CROWN = 0.777  # y in the head frame, units, of an average head's top
 _COLLAR, _COLLAR_SLOPE, _NECK = -0.55, 0.5, 0.3  # y of an average collar at z = 0, by how much it falls forwards, half a neck's width
 _WIDTH, _ACROSS = 0.1, 0.01  # units to either side of a border over which colours go on less easily, and how easily on the border itself
 _CHIN, _INSIDE = -0.4, 0.06  # y from which skin, and units within a border from which hair and clothes, are no mistake
@@ -17,7 +17,7 @@ _FEWEST = 8  # of points that do
 
 def _within_hair(points: Array) -> Array:
     """How far `points` (N, 3), head frame, lie above an average hairline, units."""
-    return above_hairline(points, _CROWN)
+    return above_hairline(points, AVERAGE_CROWN)
 
 
 def _above_collar(points: Array) -> Array:
