@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from avatar_kit.recon.pipeline import Reconstruction
 
-_GLOW = 0.6
+_GLOW, _LIGHT = 0.6, 1.1  # of a texture by itself; of what faces the light, all together
 _CAPTIONS = {
     "photos.png": ("Photos as they were understood", "Mask's edge, predicted normals, and the mean head as the estimated camera sees it."),
     "preview.png": ("Photos and result", "A column a photo: photo, normals that were given or predicted, normals found, shape, colours."),
@@ -132,11 +132,15 @@ def head_viewer(mesh: Mesh) -> str:
     import trimesh
     from trimesh.viewer.notebook import scene_to_html
 
-    shape = to_trimesh(mesh)
+    shape, light = to_trimesh(mesh), _LIGHT
     if mesh.texture is not None:  # which shows light and shade already: half of it shines by itself
         material: Any = shape.visual.material  # type: ignore[union-attr]
         material.emissiveTexture, material.emissiveFactor = material.baseColorTexture, [_GLOW] * 3
-    return scene_to_html(trimesh.Scene(shape))
+        light -= _GLOW
+    page = scene_to_html(trimesh.Scene(shape))
+    # trimesh's page shows linear colours as if they were sRGB, in light that makes up for it: too much contrast
+    page = page.replace("renderer.setPixelRatio(", "renderer.outputEncoding=THREE.sRGBEncoding;renderer.setPixelRatio(", 1)
+    return page.replace("THREE.DirectionalLight(0xffffff,1.75)", f"THREE.DirectionalLight(0xffffff,{light:g})", 1)
 
 
 def _cell(value: Any) -> str:

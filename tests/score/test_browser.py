@@ -13,7 +13,7 @@ from PIL import Image
 from avatar_kit.render.picture import png
 from avatar_kit.score.page import Page, head_viewer, table_page
 from avatar_kit.score.tables import summaries
-from avatar_kit.types import Mesh
+from avatar_kit.types import Mesh, Texture
 
 pytestmark = pytest.mark.skipif(browser() is None, reason="needs chromium, chromium-browser or google-chrome on PATH")
 
@@ -52,6 +52,20 @@ def test_a_page_shows_its_head_its_pictures_and_its_curves_and_fetches_nothing(t
         pytest.skip("this browser has no WebGL: all but the view in 3D was checked")
     r, g, b = np.moveaxis(seen.picture.astype(int), -1, 0)
     assert ((g > r + 60) & (g > b + 60)).sum() > 10_000  # px of the box; nothing else on the page is green
+
+
+def test_the_head_has_the_colours_of_its_texture(tmp_path: Path) -> None:
+    """A square that faces the camera, tan as faces are: lit it is up to a tenth lighter, in linear light."""
+    if not has_webgl(tmp_path):
+        pytest.skip("this browser has no WebGL")
+    tan = np.array([0.6, 0.45, 0.35])
+    uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
+    corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float64)
+    square = Mesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32), texture=Texture(np.tile(tan, (8, 8, 1)).astype(np.float32), uv))
+    file = tmp_path / "head.html"
+    file.write_text(head_viewer(square))
+    found = visit(file, size=(400, 400)).picture[150:250, 150:250].reshape(-1, 3) / 255
+    np.testing.assert_allclose(np.median(found, axis=0), tan * 1.1 ** (1 / 2.2), atol=0.03)
 
 
 def test_the_page_of_a_table_is_drawn(tmp_path: Path) -> None:

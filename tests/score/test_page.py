@@ -59,6 +59,8 @@ def test_a_page_is_whole_and_fetches_nothing(box: Mesh) -> None:
     assert "a <b> & c" in found.text
     assert found.frames == [viewer]  # survives the quoting
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?https?:", viewer)
+    assert viewer.count("renderer.outputEncoding=THREE.sRGBEncoding") == 1
+    assert "0xffffff,1.75" not in viewer  # the light that trimesh's page makes up for it with
 
 
 def test_a_table_page_names_subjects_and_failures() -> None:
