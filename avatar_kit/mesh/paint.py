@@ -11,7 +11,8 @@ from avatar_kit.mesh.topology import neighbours
 from avatar_kit.types import Array, Camera, Mesh
 
 _SHARPNESS = 8  # power of the weights: the best view wins, its neighbour takes over within some degrees
-_AFTER = 1.25  # by how much better another photo must show a point than the one before it: two of one side would mix two expressions
+_AFTER = 1.25  # by how much better a photo must show a point than another of the same side: two would mix two expressions
+_SAME_SIDE_DEG = 30.0  # between the views of two such photos
 _SPREADING = 0.02  # of neighbours' colours against what photos are certain of: little where they are, all there is where they say nothing
 _NO_COLOR = 1e-6  # of a middle grey: for pieces that no photo sees
 _EXPECTED = 0.03  # of what is expected: nothing where photos see, all there is six vertices away from there
@@ -20,14 +21,18 @@ _EXPECTED = 0.03  # of what is expected: nothing where photos see, all there is 
 def shown_colors(views: PhotoViews, points: Array, normals: Array) -> tuple[Array, Array]:
     """What photos say of a surface's `points` with unit `normals`, (N, 3), world frame.
 
-    Where several show a point, the one that shows it in most detail counts, those before others in `views` first: photos of other days
-    or expressions do not mix.
+    Where several show a point, the one that shows it in most detail counts; of photos from one side, those before others in `views`
+    first: photos of other days or expressions do not mix.
 
     Returns:
         sRGB (N, 3), and how certain the best photo is of it, (N,) in [0, 1]; at 0 the colour says nothing.
     """
     total, best, colors, certainty = np.zeros(len(points)), np.zeros(len(points)), np.zeros((len(points), 3)), np.zeros(len(points))
-    for place, (photo, pixels, weight) in enumerate(views.shown(points, normals)):
+    before: list[Array] = []  # the photos' axes of view
+    for photo, pixels, weight in views.shown(points, normals):
+        axis = photo.camera.world_from_camera[:3, 2]
+        place = sum(float(axis @ other) > np.cos(np.radians(_SAME_SIDE_DEG)) for other in before)
+        before.append(axis)
         certainty = np.maximum(certainty, weight)
         on = np.flatnonzero(weight)
         quality = weight[on] * _detail(photo.camera, points[on], normals[on]) / _AFTER**place
